@@ -1,0 +1,141 @@
+"""The image as xarray sees it: an array that plans, fetches and decodes what it is indexed with."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from xarray_nd2._decode import decode_range
+from xarray_nd2._plan import plan_read
+from xarray_nd2._selection import select_outer, select_points
+from xarray_nd2.errors import ND2FormatError, naming
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xarray_nd2._layout import FrameLayout
+    from xarray_nd2._plan import ReadPlan
+    from xarray_nd2._selection import Selection
+    from xarray_nd2._source import ByteSource
+
+
+class ND2BackendArray(BackendArray):
+    """An image in a file, read on demand.
+
+    It holds values only, no handle: it can be read from many threads, and pickled to read in
+    another process.
+
+    Parameters
+    ----------
+    source : ByteSource
+        The opened file.
+    layout : FrameLayout
+        Of its frames.
+    max_gap : int or None
+        Merge ranges that are up to this many bytes apart; None for what is fastest.
+    max_concurrency : int
+        Requests in flight.
+    missing_frames : {"zeros", "raise"}
+        What a frame that the file does not have reads as.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        layout: FrameLayout,
+        max_gap: int | None,
+        max_concurrency: int,
+        missing_frames: str,
+    ) -> None:
+        self.source = source
+        self.layout = layout
+        self.max_gap = max_gap
+        self.max_concurrency = max_concurrency
+        self.missing_frames = missing_frames
+        self.shape = layout.shape
+        self.dtype = layout.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        if isinstance(key, indexing.VectorizedIndexer):
+            return self._read(select_points(self.layout, _as_arrays(key.tuple, self.shape)))
+        return indexing.explicit_indexing_adapter(
+            key,
+            self.shape,
+            indexing.IndexingSupport.OUTER,
+            lambda outer: self._read(select_outer(self.layout, outer)),
+        )
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """Read without blocking the event loop, for ``await ds.load_async()``."""
+        if isinstance(key, indexing.VectorizedIndexer):
+            return await self._aread(select_points(self.layout, _as_arrays(key.tuple, self.shape)))
+        return await indexing.async_explicit_indexing_adapter(
+            key,
+            self.shape,
+            indexing.IndexingSupport.OUTER,
+            lambda outer: self._aread(select_outer(self.layout, outer)),
+        )
+
+    def plan(self, selection: Selection) -> ReadPlan:
+        """Plan the read of a selection.
+
+        Raises
+        ------
+        ND2FormatError
+            A frame of it is not where the file says, or is missing and must not be.
+        """
+        with naming(self.source.name):
+            plan = plan_read(
+                self.layout, selection, self.max_gap, self.source.link, self.max_concurrency
+            )
+            plan.check(self.source.size)
+            if len(plan.missing) and self.missing_frames == "raise":
+                raise ND2FormatError(
+                    f"{len(plan.missing)} of the frames asked for are not in the file, the first "
+                    f"of them number {selection.frames[plan.missing[0]]}"
+                )
+        return plan
+
+    def _read(self, selection: Selection) -> NDArray[Any]:
+        plan = self.plan(selection)
+        pixels = _allocate(plan)
+        deliver = partial(decode_range, plan, pixels)
+        with naming(self.source.name):
+            self.source.read(plan.ranges, deliver, self.max_concurrency)
+        return selection.arrangement.apply(pixels)
+
+    async def _aread(self, selection: Selection) -> NDArray[Any]:
+        plan = self.plan(selection)
+        pixels = _allocate(plan)
+        deliver = partial(decode_range, plan, pixels)
+        with naming(self.source.name):
+            await self.source.aread(plan.ranges, deliver, self.max_concurrency)
+        return selection.arrangement.apply(pixels)
+
+
+def _allocate(plan: ReadPlan) -> NDArray[Any]:
+    pixels = np.empty(plan.selection.shape, plan.layout.dtype)
+    pixels[plan.missing] = 0
+    return pixels
+
+
+def _as_arrays(
+    key: tuple[slice | NDArray[Any], ...], shape: tuple[int, ...]
+) -> list[NDArray[np.int64]]:
+    """A vectorized key with its slices as arrays too, on axes after those of the others."""
+    ndim = max((part.ndim for part in key if not isinstance(part, slice)), default=0)
+    slices = sum(isinstance(part, slice) for part in key)
+    arrays = []
+    for part, size in zip(key, shape, strict=True):
+        if isinstance(part, slice):
+            slices -= 1
+            positions = np.arange(size)[part]
+            arrays.append(positions.reshape((-1,) + (1,) * slices))
+        else:
+            after = (1,) * (sum(isinstance(p, slice) for p in key))
+            arrays.append(part.reshape((1,) * (ndim - part.ndim) + part.shape + after))
+    return arrays

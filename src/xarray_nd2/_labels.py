@@ -1,0 +1,210 @@
+"""Where the pixels are in time, space and colour: the coordinates of an image.
+
+Positions, steps and names are those of the `nd2` library's structures. Worked out here is what it is
+known to get wrong: time runs on through a loop of several periods instead of starting again, it is
+in seconds, and names are distinct so that they can label a dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import nd2
+    from numpy.typing import NDArray
+
+    from xarray_nd2._metadata import ImageFacts
+
+Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
+"""Dimensions, values and attributes."""
+
+SAMPLE_NAMES = ("Red", "Green", "Blue", "Alpha")
+
+
+def read_coordinates(
+    file: nd2.ND2File,
+    image: ImageFacts,
+    picture: Mapping[str, Any],
+    times: NDArray[np.float64] | None,
+) -> dict[str, Coordinate]:
+    """Coordinates of the image.
+
+    Parameters
+    ----------
+    file : nd2.ND2File
+        The open skeleton.
+    image : ImageFacts
+        Shape of the image.
+    picture : mapping
+        Raw metadata of the first frame.
+    times : ndarray of float64 or None
+        Acquisition time of each frame in ms since the start.
+
+    Returns
+    -------
+    dict of str to (dims, values, attrs)
+        One for each dimension, and what else is known along the loops and channels.
+    """
+    coordinates: dict[str, Coordinate] = {}
+    loop_dims = tuple(dim for dim, _ in image.loops)
+    measured = _measured_times(times, tuple(size for _, size in image.loops))
+    for (dim, size), loop in zip(image.loops, file.experiment, strict=True):
+        if dim == "T":
+            first = None if measured is None else _first_along(measured, loop_dims.index("T"))
+            coordinates[dim] = _time_axis(loop, size, first)
+        elif dim == "Z":
+            coordinates[dim] = _z_axis(loop, size)
+        elif dim == "P":
+            coordinates |= _positions(loop, size)
+    coordinates |= _channels(file, image)
+    coordinates |= _pixel_axes(file, image)
+    if measured is not None:
+        attrs = {"units": "s", "long_name": "acquisition time since the start, as measured"}
+        coordinates["time"] = loop_dims, measured, attrs
+    if "P" not in loop_dims:
+        for axis in "xyz":
+            where = picture.get(f"d{axis.upper()}Pos")
+            if isinstance(where, float):
+                coordinates[f"stage_{axis}"] = (), where, _stage_attrs(axis)
+    return coordinates
+
+
+def _pixel_axes(file: nd2.ND2File, image: ImageFacts) -> dict[str, Coordinate]:
+    voxel = file.voxel_size()
+    axes: dict[str, Coordinate] = {}
+    for dim, size, step in (("Y", image.height, voxel.y), ("X", image.width, voxel.x)):
+        attrs = {"units": "µm", "long_name": f"{dim} from the centre of the first pixel"}
+        axes[dim] = (dim,), np.arange(size) * float(step), attrs
+    if image.samples > 1:
+        names = np.array(SAMPLE_NAMES[: image.samples])
+        axes["S"] = ("S",), names, {"units": "1", "long_name": "colour sample"}
+    return axes
+
+
+def _measured_times(
+    times: NDArray[np.float64] | None, loop_shape: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Times of all frames in seconds, shaped as the loops; NaN past the end of the file's table."""
+    if times is None or not len(times):
+        return None
+    count = math.prod(loop_shape)
+    seconds = np.full(count, np.nan)
+    seconds[: len(times)] = times[:count] / 1000
+    return seconds.reshape(loop_shape)
+
+
+def _first_along(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """First of the values at each step along `axis`."""
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)[:, 0]
+
+
+def _time_axis(loop: Any, size: int, measured: NDArray[np.float64] | None) -> Coordinate:
+    """Nominal time of each step of a time loop; where it has none, the time measured."""
+    attrs = {"units": "s", "long_name": "time since the first frame, as planned"}
+    periods = getattr(loop.parameters, "periods", None) or [loop.parameters]
+    steps = [_period_ms(period) for period in periods]
+    if all(step > 0 for step in steps):
+        counts = [getattr(period, "count", size) for period in periods]
+        # One period after another: the next begins a step after the last frame of this one.
+        spacing = np.repeat(steps, counts)[:size] / 1000
+        if len(spacing) == size:
+            return ("T",), np.concatenate([[0.0], np.cumsum(spacing)[:-1]]), attrs
+    if measured is not None and (np.diff(measured) > 0).all():
+        attrs["long_name"] = "time since the first frame, as measured"
+        return ("T",), measured - measured[0], attrs
+    attrs = {"units": "1", "long_name": "number of the time point; the file has no timing"}
+    return ("T",), np.arange(size, dtype=np.float64), attrs
+
+
+def _period_ms(period: Any) -> float:
+    average = period.periodDiff.avg if period.periodDiff is not None else 0
+    return float(average if average and average > 0 else period.periodMs or 0)
+
+
+def _z_axis(loop: Any, size: int) -> Coordinate:
+    parameters = loop.parameters
+    attrs = {
+        "units": "µm",
+        "long_name": "Z from the first plane",
+        "home_index": int(parameters.homeIndex),
+        "direction": "bottom to top" if parameters.bottomToTop else "top to bottom",
+    }
+    # Without a step the planes still need distinct labels.
+    step = abs(float(parameters.stepUm))
+    if step == 0:
+        step = 1.0
+        attrs |= {"units": "1", "long_name": "number of the plane; the file has no step"}
+    return ("Z",), np.arange(size) * step, attrs
+
+
+def _positions(loop: Any, size: int) -> dict[str, Coordinate]:
+    points = loop.parameters.points[:size]
+    names = _unique([point.name or f"XYPos:{i}" for i, point in enumerate(points)])
+    stage = np.array([point.stagePositionUm for point in points], np.float64).reshape(size, 3)
+    coordinates: dict[str, Coordinate] = {
+        "P": (("P",), np.array(names), {"long_name": "position", "units": "1"})
+    }
+    for number, axis in enumerate("xyz"):
+        if axis != "z" or loop.parameters.isSettingZ:
+            coordinates[f"stage_{axis}"] = ("P",), stage[:, number], _stage_attrs(axis)
+    return coordinates
+
+
+def _stage_attrs(axis: str) -> dict[str, Any]:
+    return {"units": "µm", "long_name": f"stage position, {axis}"}
+
+
+def _channels(file: nd2.ND2File, image: ImageFacts) -> dict[str, Coordinate]:
+    """Names and facts of the channels; of a single one as scalars."""
+    channels = [channel.channel for channel in file.metadata.channels or []]
+    found = channels + [None] * (image.channels - len(channels))
+    names = _unique([c.name if c and c.name else f"C{i}" for i, c in enumerate(found)])
+    facts: dict[str, tuple[list[Any], dict[str, Any]]] = {
+        "C": (names, {"long_name": "channel", "units": "1"}),
+        "emission": (
+            [c.emissionLambdaNm if c and c.emissionLambdaNm else math.nan for c in found],
+            {"units": "nm", "long_name": "emission wavelength"},
+        ),
+        "excitation": (
+            [c.excitationLambdaNm if c and c.excitationLambdaNm else math.nan for c in found],
+            {"units": "nm", "long_name": "excitation wavelength"},
+        ),
+        "color": (
+            [_hex_color(c.color) if c else "" for c in found],
+            {"units": "1", "long_name": "display colour of the channel"},
+        ),
+    }
+    dims = ("C",) if image.channels > 1 else ()
+    return {
+        name: (dims, np.array(values[: image.channels]) if dims else values[0], attrs)
+        for name, (values, attrs) in facts.items()
+    }
+
+
+def _hex_color(color: Any) -> str:
+    return f"#{color.r:02x}{color.g:02x}{color.b:02x}"
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names made distinct by numbering those that come again.
+
+    Examples
+    --------
+    >>> _unique(["DAPI", "GFP", "DAPI"])
+    ['DAPI', 'GFP', 'DAPI (2)']
+    """
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        distinct, number = name, 1
+        while distinct in taken:
+            number += 1
+            distinct = f"{name} ({number})"
+        taken.add(distinct)
+        result.append(distinct)
+    return result

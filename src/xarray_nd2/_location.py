@@ -1,0 +1,108 @@
+"""Names of files: which are local, which look like an ND2, and what of them may be shown.
+
+Pure functions over paths and URLs. Chained URLs, as fsspec has them, are links separated by ``::``
+(``simplecache::s3://bucket/run.nd2``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
+_LOCAL_SCHEME = re.compile(r"^(file|local):(//)?(?=/|[A-Za-z]:)|^(file|local)://", re.IGNORECASE)
+_URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://[^\s'\"<>)\]]+")
+
+
+def is_local(target: str) -> bool:
+    """Whether a path or URL is a file of this machine."""
+    if "::" in target:
+        return False
+    return not _SCHEME.match(target) or bool(_LOCAL_SCHEME.match(target))
+
+
+def local_path(target: str) -> str:
+    """Path of a local file.
+
+    Examples
+    --------
+    >>> local_path("file:///data/run.nd2")
+    '/data/run.nd2'
+    """
+    match = _LOCAL_SCHEME.match(target)
+    return os.path.expanduser(target[match.end() :] if match else target)  # noqa: PTH111
+
+
+def open_file_path(file: Any) -> str | None:
+    """Path of an open file if it is an ordinary one that can be opened again, otherwise None."""
+    name = getattr(file, "name", None)
+    if not isinstance(name, str) or type(file).__module__ != "_io":
+        return None
+    try:
+        same = os.path.samestat(os.fstat(file.fileno()), os.stat(name))  # noqa: PTH116
+    except OSError:
+        return None
+    return os.path.abspath(name) if same else None  # noqa: PTH100
+
+
+def looks_like_nd2(target: str) -> bool:
+    """Whether the name of a path or URL ends in ``.nd2``; query strings are ignored.
+
+    Examples
+    --------
+    >>> looks_like_nd2("https://host/run.ND2?X-Amz-Signature=abc")
+    True
+    >>> looks_like_nd2("simplecache::s3://bucket/run.nd2")
+    True
+    """
+    for link in target.split("::"):
+        if _SCHEME.match(link) or "::" not in target:
+            path = re.split(r"[?#]", link)[0] if _SCHEME.match(link) else link
+            return path.lower().endswith(".nd2")
+    return False
+
+
+def public_url(target: str) -> str:
+    """Remove what may be a secret: user and password, query string and fragment.
+
+    Examples
+    --------
+    >>> public_url("https://me:pw@host/run.nd2?X-Amz-Signature=abc")
+    'https://host/run.nd2'
+    >>> public_url("/data/run?.nd2")
+    '/data/run?.nd2'
+    """
+    return "::".join(_public_link(link) for link in target.split("::"))
+
+
+def host_of(target: str) -> str:
+    """Scheme and host of a URL, the bucket in those of object stores.
+
+    Examples
+    --------
+    >>> host_of("simplecache::s3://bucket/day 1/run.nd2")
+    's3://bucket'
+    """
+    for link in reversed(target.split("::")):
+        if _SCHEME.match(link):
+            scheme, _, rest = link.partition("://")
+            return f"{scheme}://{rest.partition('/')[0]}"
+    return ""
+
+
+def public_text(text: str) -> str:
+    """Remove what may be a secret from the URLs in a text."""
+    return _URL_IN_TEXT.sub(lambda match: public_url(match[0]), text)
+
+
+def _public_link(link: str) -> str:
+    if not _SCHEME.match(link):
+        return link
+    parts = urlsplit(link)
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme in ("http", "https"):
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    # Elsewhere a question mark may belong to the name of the object.
+    return link.replace(f"{parts.netloc}", host, 1)

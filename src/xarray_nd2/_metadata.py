@@ -1,0 +1,226 @@
+"""What an ND2 file says of itself, as plain values: sizes, coordinates and attributes.
+
+The meaning of the metadata is the `nd2` library's, asked through its public interface of the
+skeleton. Only where that is known to go wrong is it worked out here from the library's own
+structures: loops of one plane stay, and the pixel type is the one that the file states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from xarray_nd2._labels import read_coordinates
+from xarray_nd2.errors import ND2Error, ND2FormatError, ND2UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import nd2
+    from numpy.typing import NDArray
+
+    from xarray_nd2._labels import Coordinate
+
+TIMES_CHUNK = b"CustomData|AcqTimesCache!"
+MAX_FRAMES = 100_000_000
+
+_DIM_OF_LOOP = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
+# `ePixelType` of the attributes: signed, unsigned, real (Laboratory Imaging's limnd2).
+_KIND_OF_PIXEL_TYPE = {0: "i", 1: "u", 2: "f"}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """Shape and encoding of the image.
+
+    Attributes
+    ----------
+    loops : tuple of (str, int)
+        Dimension and size of each loop of the experiment, outermost first.
+    channels, height, width, samples : int
+        Size of a frame; `samples` is above 1 for RGB(A) only.
+    dtype : numpy.dtype
+        Of one component, little-endian.
+    row_stride : int
+        Bytes from one row to the next.
+    compression : {"none", "lossless"}
+        Of the frames.
+    """
+
+    loops: tuple[tuple[str, int], ...]
+    channels: int
+    height: int
+    width: int
+    samples: int
+    dtype: np.dtype[np.generic]
+    row_stride: int
+    compression: Literal["none", "lossless"]
+
+
+@dataclass(frozen=True, eq=False)
+class Metadata:
+    """Everything that is known of a file when it has been opened.
+
+    Attributes
+    ----------
+    image : ImageFacts
+        Shape and encoding.
+    coordinates : dict of str to (dims, values, attrs)
+        Of the image, non-index ones included.
+    image_attrs, file_attrs : dict
+        Plain JSON-able attributes.
+    """
+
+    image: ImageFacts
+    coordinates: dict[str, Coordinate]
+    image_attrs: dict[str, Any]
+    file_attrs: dict[str, Any]
+
+
+def metadata_chunks(version: tuple[int, int]) -> dict[str, bytes]:
+    """Names of the metadata chunks that an open file needs, by what they hold."""
+    suffix = b"LV" if version[0] >= 3 else b""
+    return {
+        "attributes": b"ImageAttributes" + suffix + b"!",
+        "picture": b"ImageMetadataSeq" + suffix + b"|0!",
+        "experiment": b"ImageMetadata" + suffix + b"!",
+        "text": b"ImageTextInfo" + suffix + b"!",
+    }
+
+
+def read_metadata(
+    skeleton: bytes, version: tuple[int, int], times: NDArray[np.float64] | None
+) -> Metadata:
+    """Read a file's metadata from its skeleton.
+
+    Parameters
+    ----------
+    skeleton : bytes
+        A valid ND2 file of the metadata chunks alone.
+    version : tuple of int
+        Of the format.
+    times : ndarray of float64 or None
+        Acquisition time of each frame in ms since the start, where the file has them.
+
+    Returns
+    -------
+    Metadata
+
+    Raises
+    ------
+    ND2FormatError
+        The metadata is missing or cannot be understood.
+    ND2UnsupportedError
+        The frames are compressed in a lossy way, or are of an unknown pixel type.
+    """
+    import nd2
+
+    names = metadata_chunks(version)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with nd2.ND2File(io.BytesIO(skeleton)) as file:
+                raw = {part: _raw_chunk(file, names[part]) for part in ("attributes", "picture")}
+                image = _image_facts(file, raw["attributes"])
+                return Metadata(
+                    image,
+                    read_coordinates(file, image, raw["picture"], times),
+                    _image_attrs(file),
+                    _file_attrs(file, version),
+                )
+    except ND2Error:
+        raise
+    except Exception as error:
+        raise ND2FormatError(
+            f"the metadata cannot be understood: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _raw_chunk(file: nd2.ND2File, name: bytes) -> Mapping[str, Any]:
+    """The chunk as nested mappings, without the wrapper it has in version 3."""
+    key = name.decode().rstrip("!")
+    chunk = file.unstructured_metadata(strip_prefix=False, include={key})[key]
+    wrapped = next(iter(chunk.values())) if len(chunk) == 1 else chunk
+    return wrapped if isinstance(wrapped, dict) else chunk
+
+
+def _image_facts(file: nd2.ND2File, raw: Mapping[str, Any]) -> ImageFacts:
+    attributes = file.attributes
+    if attributes.compressionType == "lossy":
+        raise ND2UnsupportedError("its frames are compressed in a lossy way")
+    bits, components = attributes.bitsPerComponentInMemory, attributes.componentCount
+    kind = _KIND_OF_PIXEL_TYPE.get(raw.get("ePixelType", -1), attributes.pixelDataType[0])
+    if bits not in ((16, 32, 64) if kind == "f" else (8, 16, 32)):
+        raise ND2UnsupportedError(f"pixels of {bits} bits of kind {kind!r} are not known")
+    dtype = np.dtype(f"<{kind}{bits // 8}")
+    height, width = attributes.heightPx, attributes.widthPx or 0
+    channels = attributes.channelCount or 1
+    samples = components // channels
+    # Colour is three or four components in one channel; any other number is channels.
+    if channels * samples != components or samples not in (1, 3, 4):
+        channels, samples = components, 1
+    row = width * components * dtype.itemsize
+    row_stride = attributes.widthBytes or row
+    if min(height, width, components) < 1 or row_stride < row:
+        raise ND2FormatError(
+            f"impossible frames: {width} by {height} pixels of {components} components, "
+            f"{row_stride} bytes a row"
+        )
+    compression: Literal["none", "lossless"] = (
+        "lossless" if attributes.compressionType == "lossless" else "none"
+    )
+    return ImageFacts(
+        _loops(file), channels, height, width, samples, dtype, row_stride, compression
+    )
+
+
+def _loops(file: nd2.ND2File) -> tuple[tuple[str, int], ...]:
+    loops: dict[str, int] = {}
+    for loop in file.experiment:
+        dim = _DIM_OF_LOOP.get(loop.type, "U")
+        loops[dim if dim not in loops else f"{dim}{len(loops)}"] = int(loop.count)
+    if math.prod(loops.values()) > MAX_FRAMES or min(loops.values(), default=1) < 1:
+        raise ND2FormatError(f"an impossible number of frames: {loops}")
+    return tuple(loops.items())
+
+
+def _image_attrs(file: nd2.ND2File) -> dict[str, Any]:
+    voxel = file.voxel_size()
+    attrs: dict[str, Any] = {
+        "long_name": "intensity",
+        "bits_significant": int(file.attributes.bitsPerComponentSignificant),
+        "pixel_size_um": [float(voxel.y), float(voxel.x)],
+    }
+    microscope = next((c.microscope for c in file.metadata.channels or []), None)
+    for key, name in (
+        ("objective", "objectiveName"),
+        ("magnification", "objectiveMagnification"),
+        ("numerical_aperture", "objectiveNumericalAperture"),
+        ("refractive_index", "immersionRefractiveIndex"),
+        ("pinhole_um", "pinholeDiameterUm"),
+    ):
+        value = getattr(microscope, name, None)
+        if value is not None:
+            attrs[key] = value
+    return attrs
+
+
+def _file_attrs(file: nd2.ND2File, version: tuple[int, int]) -> dict[str, Any]:
+    full = {
+        "attributes": file.attributes._asdict(),
+        "experiment": [dataclasses.asdict(loop) for loop in file.experiment],
+        "metadata": dataclasses.asdict(file.metadata),
+    }
+    return {
+        "format": f"ND2 {version[0]}.{version[1]}",
+        **{key: str(value) for key, value in file.text_info.items()},
+        # One string, since attributes of netCDF and Zarr do not nest alike.
+        "nd2_metadata": json.dumps(full, default=str, ensure_ascii=False),
+    }

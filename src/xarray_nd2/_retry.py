@@ -1,0 +1,122 @@
+"""Whether a failed read is worth another try, and the trying.
+
+Object stores refuse, delay and drop requests as a matter of course. Such a failure is told from a
+lasting one by its HTTP status or its kind, whichever client library raised it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+from xarray_nd2._transport import BrokenOffError, Part, RangeIgnoredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xarray_nd2._transport import Transport
+
+ATTEMPTS: Final = 7
+FIRST_PAUSE: Final = 0.05  # seconds, doubling with every attempt
+LONGEST_PAUSE: Final = 5.0
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Connection trouble by the names of its exceptions, since none of these clients is always there.
+_TRANSIENT_NAMES = frozenset(
+    {
+        "ClientConnectionError",  # aiohttp
+        "ClientPayloadError",
+        "HTTPClientError",  # botocore, aiobotocore
+        "ResponseStreamingError",
+        "IncompleteReadError",
+        "ServiceRequestError",  # azure
+        "ServiceResponseError",
+        "SMBConnectionClosed",
+    }
+)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, what caused it, what caused that, and so on."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        at = at.__cause__ or at.__context__
+
+
+def status_of(error: BaseException) -> int | None:
+    """HTTP status behind an error of some client library, or None."""
+    for cause in causes(error):
+        response = getattr(cause, "response", None)  # botocore
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if isinstance(status, int):
+                return status
+        for name in ("status", "status_code", "code"):  # aiohttp; azure; gcsfs
+            status = getattr(cause, name, None)
+            if isinstance(status, int) and 100 <= status < 600:
+                return status
+    return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, (FileNotFoundError, PermissionError, RangeIgnoredError)):
+        return False
+    status = status_of(error)
+    if status is not None and status >= 400:
+        return status in _TRANSIENT_STATUS
+    return any(
+        isinstance(cause, (TimeoutError, ConnectionError, BrokenOffError))
+        or not _TRANSIENT_NAMES.isdisjoint(kind.__name__ for kind in type(cause).__mro__)
+        for cause in causes(error)
+    )
+
+
+async def read_fully(transport: Transport, start: int, stop: int, size: int | None = None) -> Part:
+    """Read a range, going on from where it broke for as long as that may help.
+
+    Parameters
+    ----------
+    transport : Transport
+        Of the object.
+    start, stop : int
+        The range, bytes of the object.
+    size : int, optional
+        Size of the object where it is known; then a body that ends too early is read on.
+
+    Returns
+    -------
+    Part
+        From `start`; it ends before `stop` only at the end of the object or when trying again
+        did not help.
+    """
+    received = bytearray()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            part = await transport.read(start + len(received), stop)
+        except Exception as error:
+            if attempt == ATTEMPTS or not is_transient(error):
+                raise
+            if isinstance(error, BrokenOffError):
+                received += error.received
+                if start + len(received) == stop:
+                    return Part(start, received)
+        else:
+            data = received + part.data if received else part.data
+            end = part.facts.size if part.facts else size
+            if len(data) > stop - start:
+                raise RangeIgnoredError("the store answers with more than the range asked for")
+            if end is None or start + len(data) >= min(stop, end) or attempt == ATTEMPTS:
+                return Part(start, data, part.facts)
+            received = bytearray(data)
+        await asyncio.sleep(_pause(attempt))
+    raise AssertionError("unreachable")
+
+
+def _pause(attempt: int) -> float:
+    """Seconds to wait after the given attempt: doubling, with jitter so that clients spread."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1))
+    return longest * random.uniform(0.5, 1.0)

@@ -1,0 +1,358 @@
+"""Where a file is, and the reading of its bytes.
+
+A `ByteSource` is a value: a location, the options of its filesystem, and once it is open the size
+and entity tag by which the object is recognised. It pickles, so that a worker reads for itself;
+connections are made in each process when they are first needed, and kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xarray_nd2._connections import connect, decode_threads, observer
+from xarray_nd2._cost import DEFAULT_LINKS, Answer
+from xarray_nd2._location import host_of, open_file_path, public_text, public_url
+from xarray_nd2._retry import read_fully, status_of
+from xarray_nd2._transport import (
+    DirectTransport,
+    ObjectFacts,
+    OpenFile,
+    Part,
+    RangeIgnoredError,
+)
+from xarray_nd2.errors import (
+    ND2ChangedError,
+    ND2Error,
+    ND2NotFoundError,
+    ND2PermissionError,
+    ND2SourceError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from xarray_nd2._cost import Link, LinkObserver
+    from xarray_nd2._transport import Bytes, Transport
+
+    Deliver = Callable[[int, Bytes], None]
+    Ranges = Iterable[tuple[int, int]]
+
+T = TypeVar("T")
+
+MAX_CONCURRENCY = 64
+"""Requests in flight unless the caller says otherwise."""
+
+_INLINE = 1 << 18  # bytes that are decoded on the event loop itself; more goes to a thread
+
+
+@dataclass(frozen=True, eq=False)
+class ByteSource:
+    """One file in some store.
+
+    Attributes
+    ----------
+    name : str
+        URL or path to show, with credentials removed.
+    target : str or (filesystem, str) or OpenFile
+        A local path or URL; a path on an fsspec filesystem; or an open file.
+    storage_options : mapping
+        Options of a URL's filesystem; never shown.
+    facts : ObjectFacts or None
+        Size and entity tag of the object that was opened.
+    """
+
+    name: str
+    target: str | tuple[Any, str] | OpenFile = field(repr=False)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    facts: ObjectFacts | None = None
+
+    @classmethod
+    def of(cls, obj: Any, storage_options: Mapping[str, Any] | None = None) -> ByteSource:
+        """Source for anything that names a file.
+
+        Parameters
+        ----------
+        obj : str, os.PathLike, UPath, fsspec OpenFile, open binary file, or bytes
+            What to read. URLs may be chained (``simplecache::s3://...``).
+        storage_options : mapping, optional
+            Options for the filesystem of a URL.
+
+        Raises
+        ------
+        TypeError
+            `obj` names no file.
+        ValueError
+            A file opened in text mode, or through a compression.
+        """
+        if isinstance(obj, os.PathLike):
+            obj = os.fspath(obj)
+        if isinstance(obj, str):
+            return cls(public_url(obj), obj, dict(storage_options or {}))
+        fs, path = getattr(obj, "fs", None), getattr(obj, "path", None)
+        if fs is not None and isinstance(path, str):
+            if getattr(obj, "compression", None):
+                raise ValueError("a compressed OpenFile has no byte ranges; open it uncompressed")
+            return cls(public_url(fs.unstrip_protocol(path)), (fs, path))
+        if isinstance(obj, (bytes, bytearray, memoryview)):
+            obj = io.BytesIO(obj)
+        if hasattr(obj, "read") and hasattr(obj, "seek"):
+            if isinstance(obj, io.TextIOBase):
+                raise ValueError("the file is open in text mode; open it in binary mode")
+            path = open_file_path(obj)
+            return cls(path or f"<{type(obj).__name__}>", path or OpenFile(obj))
+        raise TypeError(f"expected a path, a URL or an open binary file, not {type(obj).__name__}")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the object that was opened."""
+        assert self.facts is not None, "the source was never opened"
+        return self.facts.size
+
+    @property
+    def link(self) -> Link:
+        """What is known in this process of the connection to the store."""
+        transport = self._transport()
+        if isinstance(transport, DirectTransport):
+            return DEFAULT_LINKS["direct"]
+        return self._observer(transport).link
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        # Without the options: credentials do not belong in the names of tasks.
+        return type(self).__name__, self.name, self.facts and (self.facts.size, self.facts.etag)
+
+    def begin(self, head: int, tail: int) -> tuple[ByteSource, bytes, bytes]:
+        """Pin the object and read both of its ends, in as few round trips as the store allows.
+
+        Parameters
+        ----------
+        head, tail : int
+            Bytes to read from the beginning and from the end.
+
+        Returns
+        -------
+        source : ByteSource
+            This one, with the object's `facts`.
+        head, tail : bytes
+            What was read; less where the file is smaller.
+
+        Raises
+        ------
+        ND2SourceError
+            The file cannot be read.
+        """
+        try:
+            transport = self._transport()
+            if isinstance(transport, DirectTransport):
+                facts = transport.stat()
+                first: Bytes
+                last: Bytes
+                with transport.reader() as read:
+                    first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
+            else:
+                facts, first, last = _run(transport.loop, self._begin(transport, head, tail))
+            if (len(first), len(last)) != (min(head, facts.size), min(tail, facts.size)):
+                raise EOFError(f"{len(first)} and {len(last)} bytes at the ends of {facts.size}")  # noqa: TRY301
+        except Exception as error:
+            raise self._error(error, "opening") from error
+        return replace(self, facts=facts), bytes(first), bytes(last)
+
+    async def _begin(
+        self, transport: Transport, head: int, tail: int
+    ) -> tuple[ObjectFacts, Bytes, Bytes]:
+        """Size, first and last bytes of an object, asked for at once where that is possible."""
+        asked = time.monotonic()
+        try:
+            if transport.tells_facts:
+                first, last = await asyncio.gather(
+                    read_fully(transport, 0, head), _read_last(transport, tail)
+                )
+                facts = first.facts or await transport.stat()
+            else:
+                first, facts = await asyncio.gather(
+                    read_fully(transport, 0, head), transport.stat()
+                )
+                last = None
+        except Exception as error:
+            if status_of(error) == 416:  # no byte 0
+                return ObjectFacts(0, None), b"", b""
+            raise
+        self._observer(transport).observe([_answer(asked, part) for part in (first, last) if part])
+        end = max(0, facts.size - tail)
+        if last is None or (last.start, len(last.data), last.facts) != (
+            end,
+            facts.size - end,
+            facts,
+        ):
+            last = await read_fully(transport, end, facts.size, facts.size) if facts.size else first
+        return facts, first.data, last.data
+
+    def fetch(self, ranges: Ranges) -> list[bytes]:
+        """Read some ranges and return their bytes.
+
+        Raises
+        ------
+        ND2SourceError
+            A range cannot be read, or the object has changed.
+        """
+        ranges = list(ranges)
+        parts = [b""] * len(ranges)
+
+        def keep(index: int, data: Bytes) -> None:
+            parts[index] = bytes(data)
+
+        self.read(ranges, keep)
+        return parts
+
+    def read(
+        self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
+    ) -> None:
+        """Read ranges concurrently, handing over each as it arrives.
+
+        Parameters
+        ----------
+        ranges : iterable of (int, int)
+            Start and stop of each, bytes of the file.
+        deliver : callable
+            Called with the number of a range and its bytes, from any thread and in any order.
+        max_concurrency : int
+            Requests in flight.
+
+        Raises
+        ------
+        ND2SourceError
+            A range cannot be read, or the object has changed.
+        """
+        transport = self._transport()
+        if isinstance(transport, DirectTransport):
+            self._read_directly(transport, ranges, deliver)
+        else:
+            _run(transport.loop, self._read_all(transport, ranges, deliver, max_concurrency))
+
+    async def aread(
+        self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
+    ) -> None:
+        """Do what `read` does, without blocking the event loop of the caller."""
+        transport = self._transport()
+        if isinstance(transport, DirectTransport):
+            await asyncio.to_thread(self._read_directly, transport, ranges, deliver)
+        else:
+            reading = self._read_all(transport, ranges, deliver, max_concurrency)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, transport.loop))
+
+    def _read_directly(self, transport: DirectTransport, ranges: Ranges, deliver: Deliver) -> None:
+        try:
+            self._check(transport.stat())
+            with transport.reader() as read:
+                for index, (start, stop) in enumerate(ranges):
+                    data = read(start, stop)
+                    _check_length(data, start, stop)
+                    deliver(index, data)
+        except (OSError, EOFError) as error:
+            raise self._error(error, "reading") from error
+
+    async def _read_all(
+        self, transport: Transport, ranges: Ranges, deliver: Deliver, max_concurrency: int
+    ) -> None:
+        remaining = enumerate(ranges)
+        answers: list[Answer] = []
+
+        async def read_in_turn() -> None:
+            # The tasks share one iterator: as many ranges are in flight as there are tasks.
+            for index, (start, stop) in remaining:
+                asked = time.monotonic()
+                part = await self._read_one(transport, start, stop)
+                answers.append(_answer(asked, part))
+                data = part.data
+                if len(data) <= _INLINE:
+                    deliver(index, data)
+                else:
+                    threads = decode_threads(os.getpid())
+                    await transport.loop.run_in_executor(threads, deliver, index, data)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(max_concurrency, transport.limit or max_concurrency)):
+                    group.create_task(read_in_turn())
+        except ExceptionGroup as failed:
+            first = failed.exceptions[0]
+            raise first from first.__cause__
+        self._observer(transport).observe(answers)
+
+    async def _read_one(self, transport: Transport, start: int, stop: int) -> Part:
+        try:
+            part = await read_fully(transport, start, stop, self.size)
+            self._check(part.facts)
+            _check_length(part.data, start, stop)
+        except Exception as error:
+            raise self._error(error, f"bytes {start}-{stop}") from error
+        return part
+
+    def _observer(self, transport: Transport) -> LinkObserver:
+        return observer(os.getpid(), transport.kind, host_of(self.name))
+
+    def _check(self, facts: ObjectFacts | None) -> None:
+        pinned = self.facts
+        if facts is None or pinned is None:
+            return
+        if facts.size != pinned.size or (facts.etag or pinned.etag) != (pinned.etag or facts.etag):
+            raise ND2ChangedError(
+                f"the object has changed since it was opened, from {pinned.size} bytes tagged "
+                f"{pinned.etag} to {facts.size} tagged {facts.etag}: open it again",
+                self.name,
+            )
+
+    def _error(self, error: Exception, where: str) -> ND2Error:
+        """The error of the tree for whatever went wrong in reading."""
+        if isinstance(error, ND2Error):
+            error.url = error.url or self.name
+            return error
+        cause = public_text(str(error)) or type(error).__name__
+        if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
+            return ND2NotFoundError(f"there is no such file: {cause}", self.name)
+        if isinstance(error, PermissionError) or status_of(error) in (401, 403):
+            return ND2PermissionError(f"access was refused: {cause}", self.name)
+        if isinstance(error, EOFError):
+            return ND2SourceError(f"short read, {where}: {cause}", self.name)
+        if isinstance(error, RangeIgnoredError):
+            return ND2SourceError(f"{cause}: no part of the file can be read from it", self.name)
+        return ND2SourceError(f"{where}: {type(error).__name__}: {cause}", self.name)
+
+    def _transport(self) -> Transport | DirectTransport:
+        try:
+            return connect(self.target, self.storage_options, MAX_CONCURRENCY)
+        except Exception as error:
+            raise self._error(error, "connecting") from error
+
+
+def _answer(asked: float, part: Part) -> Answer:
+    return Answer(asked, part.first_byte, time.monotonic(), len(part.data))
+
+
+async def _read_last(transport: Transport, count: int) -> Part | None:
+    with suppress(Exception):  # whatever it is, an absolute range is read instead
+        return await transport.read_last(count)
+    return None
+
+
+def _check_length(data: Bytes, start: int, stop: int) -> None:
+    if len(data) != stop - start:
+        raise EOFError(f"{len(data)} bytes came for {start}-{stop}")
+
+
+def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the I/O loop of another thread and wait for it."""
+    with suppress(RuntimeError):
+        if asyncio.get_running_loop() is loop:
+            work.close()
+            raise AssertionError("a blocking read on the event loop that would have to do it")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # when this thread was interrupted while it waited

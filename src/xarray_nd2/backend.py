@@ -1,0 +1,175 @@
+"""The xarray backend: ``xr.open_dataset(url, engine="nd2")``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+from xarray.core import indexing
+
+from xarray_nd2 import _crops
+from xarray_nd2._array import ND2BackendArray
+from xarray_nd2._blocks import preferred_blocks
+from xarray_nd2._layout import MISSING
+from xarray_nd2._location import looks_like_nd2
+from xarray_nd2._open import open_nd2
+from xarray_nd2._source import MAX_CONCURRENCY, ByteSource
+from xarray_nd2.errors import ND2ChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from xarray_nd2._layout import FrameLayout
+    from xarray_nd2._open import OpenedFile
+
+MissingFrames = Literal["zeros", "raise"]
+
+_ND2_MAGIC = b"\xda\xce\xbe\n"
+
+
+class ND2BackendEntrypoint(BackendEntrypoint):
+    """Open Nikon ND2 files, local or in any store that fsspec reaches, as lazy labelled images."""
+
+    description: ClassVar[str] = "Nikon ND2 microscopy files, local or remote, read by byte ranges"
+    url: ClassVar[str] = "https://github.com/xarray-nd2/xarray-nd2"
+    open_dataset_parameters: ClassVar[tuple[str, ...]] = (
+        "filename_or_obj",
+        "drop_variables",
+        "storage_options",
+        "max_gap",
+        "max_concurrency",
+        "missing_frames",
+        "version",
+    )
+
+    def open_dataset(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        max_gap: int | None = None,
+        max_concurrency: int = MAX_CONCURRENCY,
+        missing_frames: MissingFrames = "zeros",
+        version: str | None = None,
+    ) -> xr.Dataset:
+        """Open an ND2 file as a dataset with the one data variable ``image``.
+
+        Parameters
+        ----------
+        filename_or_obj : str, os.PathLike, UPath, fsspec OpenFile, or open binary file
+            A local path or the URL of any fsspec protocol; URLs may be chained.
+        drop_variables : str or iterable of str, optional
+            Variables or coordinates to leave out.
+        storage_options : mapping, optional
+            Options of the URL's filesystem, such as credentials; they go to workers with the
+            array and are never shown.
+        max_gap : int, optional
+            Read up to this many unneeded bytes rather than make another request; 0 fetches
+            exactly the needed bytes. By default what is estimated to be fastest.
+        max_concurrency : int, default 64
+            Requests in flight.
+        missing_frames : {"zeros", "raise"}
+            What a frame that is absent from the file's map reads as. With "zeros" the coordinate
+            ``frame_valid`` is False for it, and a warning is given once.
+        version : str, optional
+            Entity tag that the object must have; it also makes the names of dask's tasks distinct,
+            so that a changed object is not taken for the one before.
+
+        Returns
+        -------
+        xarray.Dataset
+            Variable ``image`` with dimensions for the loops in the order of the file (T, P, Z),
+            then C, Y, X, S; dtype as stored.
+
+        Raises
+        ------
+        ND2FormatError
+            Not an ND2 file, or a truncated or corrupt one.
+        ND2UnsupportedError
+            A legacy file, or one with lossy compression.
+        ND2SourceError
+            The file cannot be read.
+        ND2ChangedError
+            The object does not have the entity tag `version`.
+        """
+        if missing_frames not in get_args(MissingFrames):
+            raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
+        if max_gap is not None and max_gap < 0:
+            raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
+        if max_concurrency < 1:
+            raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
+        _crops.register()
+        opened = open_nd2(ByteSource.of(filename_or_obj, storage_options))
+        _require_version(opened.source, version)
+        array = ND2BackendArray(
+            opened.source, opened.layout, max_gap, max_concurrency, missing_frames
+        )
+        dataset = _dataset(opened, array)
+        dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
+        return dataset.drop_vars(dropped & set(dataset.variables))
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Whether this looks like an ND2: by its name, or an open file by how it starts."""
+        if isinstance(filename_or_obj, (str, os.PathLike)):
+            return looks_like_nd2(os.fspath(filename_or_obj))
+        path = getattr(filename_or_obj, "path", None)
+        if isinstance(path, str):
+            return looks_like_nd2(path)
+        if hasattr(filename_or_obj, "seek") and hasattr(filename_or_obj, "read"):
+            position = filename_or_obj.tell()
+            filename_or_obj.seek(0)
+            magic = filename_or_obj.read(len(_ND2_MAGIC))
+            filename_or_obj.seek(position)
+            return bool(magic == _ND2_MAGIC)
+        return False
+
+
+def _require_version(source: ByteSource, version: str | None) -> None:
+    tag = source.facts.etag if source.facts else None
+    if version is not None and version.strip('"') != (tag or "").strip('"'):
+        raise ND2ChangedError(
+            f"version {version} was asked for, but the object is tagged {tag}", source.name
+        )
+
+
+def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
+    layout, metadata = opened.layout, opened.metadata
+    image = xr.Variable(
+        layout.dims,
+        indexing.LazilyIndexedArray(array),
+        attrs=metadata.image_attrs,
+        encoding={"preferred_chunks": preferred_blocks(layout)},
+    )
+    coordinates = dict(metadata.coordinates)
+    missing = layout.offsets.values() == MISSING
+    if missing.any():
+        _warn_missing(opened.source.name, layout, missing, array.missing_frames)
+        coordinates["frame_valid"] = (
+            tuple(name for name, _ in layout.loops),
+            ~missing.reshape(layout.loop_shape),
+            {"long_name": "whether the file has the frame"},
+        )
+    dataset = xr.Dataset(
+        {"image": image},
+        coords=coordinates,
+        attrs={"source": opened.source.name, **metadata.file_attrs},
+    )
+    # Set here so that xarray does not put a signed URL there.
+    dataset.encoding["source"] = opened.source.name
+    return dataset
+
+
+def _warn_missing(name: str, layout: FrameLayout, missing: np.ndarray, read_as: str) -> None:
+    import warnings
+
+    what = "read as zeros" if read_as == "zeros" else "cannot be read"
+    warnings.warn(
+        f"{name}: {np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
+        f"and {what}; see the coordinate frame_valid",
+        UserWarning,
+        stacklevel=2,
+    )

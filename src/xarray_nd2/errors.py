@@ -1,0 +1,90 @@
+"""The exceptions this package raises.
+
+Grouped by what a caller would do about them, each also a built-in exception of the same meaning::
+
+    ND2Error
+    ├── ND2FormatError(ValueError)              the bytes are not a readable ND2: check the file
+    ├── ND2UnsupportedError(NotImplementedError)  a valid ND2 that no open reader can decode
+    └── ND2SourceError(OSError)                 the bytes could not be read: check the store, retry
+        ├── ND2NotFoundError(FileNotFoundError)
+        ├── ND2PermissionError(PermissionError)
+        └── ND2ChangedError                     the object is not the one that was opened: reopen
+
+Every one of them pickles, so a dask worker can send it to the client.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "ND2ChangedError",
+    "ND2Error",
+    "ND2FormatError",
+    "ND2NotFoundError",
+    "ND2PermissionError",
+    "ND2SourceError",
+    "ND2UnsupportedError",
+]
+
+
+class ND2Error(Exception):
+    """Base class of every error this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong and where.
+    url : str, optional
+        The file, with credentials removed.
+    """
+
+    def __init__(self, message: str, url: str | None = None) -> None:
+        self.message = message
+        self.url = url
+        super().__init__(message if url is None else f"{url}: {message}")
+
+    def __str__(self) -> str:
+        # OSError would print its arguments its own way.
+        return self.message if self.url is None else f"{self.url}: {self.message}"
+
+    def __reduce__(self) -> tuple[type[ND2Error], tuple[str, str | None]]:
+        return type(self), (self.message, self.url)
+
+
+class ND2FormatError(ND2Error, ValueError):
+    """The bytes are not a readable ND2 file: another format, truncated or corrupt."""
+
+
+class ND2UnsupportedError(ND2Error, NotImplementedError):
+    """A valid ND2 file that this package cannot decode, such as one with lossy frames."""
+
+
+class ND2SourceError(ND2Error, OSError):
+    """The bytes could not be read from where the file is stored."""
+
+
+class ND2NotFoundError(ND2SourceError, FileNotFoundError):
+    """There is no file of that name."""
+
+
+class ND2PermissionError(ND2SourceError, PermissionError):
+    """The store refused access to the file."""
+
+
+class ND2ChangedError(ND2SourceError):
+    """The object is no longer the one that was opened."""
+
+
+@contextmanager
+def naming(url: str) -> Iterator[None]:
+    """Give the errors raised inside the name of the file, where they have none."""
+    try:
+        yield
+    except ND2Error as error:
+        error.url = error.url or url
+        raise

@@ -1,0 +1,15 @@
+"""What tests of remote ND2 reading need: small synthetic files, and servers that count.
+
+`write_nd2` writes files whose every property is chosen. `RangeServer` and `S3Server` serve them on
+loopback and keep a log of every request, its bytes and its time; they can be slow and faulty too.
+"""
+
+from __future__ import annotations
+
+from xarray_nd2.testing._http import Fault, RangeServer
+from xarray_nd2.testing._log import Request, RequestLog
+from xarray_nd2.testing._metadata import Channel
+from xarray_nd2.testing._s3 import S3Server
+from xarray_nd2.testing._writer import write_nd2
+
+__all__ = ["Channel", "Fault", "RangeServer", "Request", "RequestLog", "S3Server", "write_nd2"]

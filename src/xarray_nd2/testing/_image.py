@@ -1,0 +1,139 @@
+"""The pixels to write: their sizes and dtype checked, then one frame after another as stored.
+
+A stored frame is (Y, X, component), little-endian, where component = channel and sample with the
+sample running faster, and where each row may be padded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = ["Image", "frame_name", "image_of", "loop_dims", "require", "stored_frames"]
+
+_LOOPS = "TPZ"
+_DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
+
+
+def require(met: bool, message: str) -> None:
+    """Raise a ValueError that says `message` unless a condition is met."""
+    if not met:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels of known sizes and dtype, to be had frame by frame."""
+
+    sizes: Mapping[str, int]
+    dtype: np.dtype[Any]
+    source: Callable[[int], NDArray[Any]]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the experiment, absent ones too."""
+        return math.prod(self.sizes[dim] for dim in loop_dims(self.sizes))
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame."""
+        return self.sizes.get("C", 1)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a channel: 1, or 3 or 4 for RGB or RGBA."""
+        return self.sizes.get("S", 1)
+
+    @property
+    def components(self) -> int:
+        """Values of a pixel."""
+        return self.channels * self.samples
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row without padding."""
+        return self.sizes["X"] * self.components * self.dtype.itemsize
+
+    def frame(self, i: int) -> NDArray[Any]:
+        """Pixels of frame `i` as (channel, Y, X, sample)."""
+        pixels = self.source(i)
+        asked = tuple(n for dim, n in self.sizes.items() if dim not in _LOOPS)
+        shapes = [asked] if "C" in self.sizes else [asked, (1, *asked)]
+        if pixels.shape not in shapes or pixels.dtype != self.dtype:
+            raise ValueError(f"frame {i} is {pixels.dtype}{pixels.shape}, not {self.dtype}{asked}")
+        return pixels.reshape(self.channels, self.sizes["Y"], self.sizes["X"], self.samples)
+
+
+def loop_dims(dims: Mapping[str, int] | str) -> list[str]:
+    """Those of `dims` that are loops, in their order."""
+    return [dim for dim in dims if dim in _LOOPS]
+
+
+def image_of(
+    data: ArrayLike | Callable[[int], ArrayLike],
+    dims: str,
+    sizes: Mapping[str, int] | None,
+    dtype: DTypeLike | None,
+) -> Image:
+    """Check what was asked for against itself and against the array."""
+    require(
+        re.fullmatch("[TPZ]*C?YXS?", dims) is not None and len(set(dims)) == len(dims),
+        f"dims must be some of T, P, Z, then C (optional), Y, X, then S (optional), not {dims!r}",
+    )
+    if callable(data):
+        if sizes is None or dtype is None:
+            raise ValueError("a callable needs sizes and dtype")
+        image = Image(
+            {dim: int(n) for dim, n in sizes.items()},
+            np.dtype(dtype),
+            lambda i: np.asarray(data(i)),
+        )
+    else:
+        array = np.asarray(data)
+        require(array.ndim == len(dims), f"data has {array.ndim} axes, dims are {dims!r}")
+        found = dict(zip(dims, array.shape, strict=True))
+        require(sizes is None or dict(sizes) == found, f"data has {found}, not sizes {sizes}")
+        require(
+            dtype is None or np.dtype(dtype) == array.dtype, f"data has {array.dtype}, not {dtype}"
+        )
+        shape = tuple(found[dim] for dim in loop_dims(dims))
+        image = Image(found, array.dtype, lambda i: array[np.unravel_index(i, shape)])
+    require("".join(image.sizes) == dims, f"sizes are of {list(image.sizes)}, dims are {dims!r}")
+    require(min(image.sizes.values()) >= 1, f"every size must be at least 1: {image.sizes}")
+    require(image.sizes.get("S", 3) in (3, 4), f"S must be 3 or 4, not {image.samples}")
+    require(image.dtype.newbyteorder("<") in _DTYPES, f"ND2 files hold no {image.dtype}")
+    return image
+
+
+def frame_name(i: int) -> str:
+    """Name of the chunk of frame `i`."""
+    return f"ImageDataSeq|{i}!"
+
+
+def stored_frames(
+    image: Image, row_stride: int, compression: str | None, level: int, absent: set[int]
+) -> Iterator[tuple[int, bytes | memoryview]]:
+    """Frames that are not absent, as they lie in the file; each is valid until the next."""
+    height, width = image.sizes["Y"], image.sizes["X"]
+    rows = np.zeros((height, row_stride), np.uint8)
+    stored = rows[:, : image.row_bytes].view(image.dtype.newbyteorder("<"))
+    pixels = stored.reshape(height, width, image.channels, image.samples)
+    for i in range(image.frames):
+        if i in absent:
+            continue
+        if compression == "lossy":
+            yield i, b"\xa5" * max(1, rows.size // 8)
+            continue
+        for channel, plane in enumerate(image.frame(i)):  # several times faster than all at once
+            pixels[:, :, channel] = plane
+        yield i, rows.data.cast("B") if compression is None else zlib.compress(rows.data, level)

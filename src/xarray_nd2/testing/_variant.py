@@ -1,0 +1,220 @@
+"""The two encodings of ND2 metadata: nested names and values to bytes.
+
+An ND2 file keeps its metadata as trees of named, typed values. Version 3 files store a tree as
+"lite variant" records, version 2 files store the same tree as variant XML. Both need a type for
+every value, which Python's own types do not settle (an ``int`` may be one of four), so the type
+follows the Python type and, for integers, the prefix of the name as the vendor uses it: ``ui`` is
+unsigned, ``b`` a flag, ``d`` a double, anything else signed.
+
+==============  ====================================  =======================================
+Python value    lite variant                          variant XML
+==============  ====================================  =======================================
+mapping         level of named records                element with named children
+sequence        level of records with an empty name   element with ``no_name`` children
+`Flags`         byte array of 0 and 1                 element with children ``_00``, ``_01``…
+==============  ====================================  =======================================
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from itertools import accumulate
+from typing import TypeAlias
+from xml.etree import ElementTree as ET
+
+__all__ = ["Flags", "Tree", "Value", "lite_variant", "variant_xml"]
+
+
+class Flags(tuple[bool, ...]):
+    """Whether each item of a list is valid; the two encodings spell it differently."""
+
+    __slots__ = ()
+
+
+Value: TypeAlias = (
+    bool | int | float | str | bytes | Flags | Mapping[str, "Value"] | Sequence["Value"]
+)
+Tree: TypeAlias = Mapping[str, Value]
+
+
+class _Type(IntEnum):
+    """Type codes of lite variant records."""
+
+    BOOL = 1
+    INT32 = 2
+    UINT32 = 3
+    INT64 = 4
+    UINT64 = 5
+    DOUBLE = 6
+    STRING = 8
+    BYTES = 9
+    LEVEL = 11
+
+
+_PACKED = {
+    _Type.BOOL: struct.Struct("<?"),
+    _Type.INT32: struct.Struct("<i"),
+    _Type.UINT32: struct.Struct("<I"),
+    _Type.INT64: struct.Struct("<q"),
+    _Type.UINT64: struct.Struct("<Q"),
+    _Type.DOUBLE: struct.Struct("<d"),
+}
+_RUNTYPES = {
+    _Type.BOOL: "bool",
+    _Type.INT32: "lx_int32",
+    _Type.UINT32: "lx_uint32",
+    _Type.INT64: "lx_int64",
+    _Type.UINT64: "lx_uint64",
+    _Type.DOUBLE: "double",
+    _Type.STRING: "CLxStringW",
+    _Type.BYTES: "CLxByteArray",
+    _Type.LEVEL: "CLxListVariant",
+}
+_PREFIX = re.compile(r"(?:m_)?([a-z]*)")
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_LONGEST_NAME = 254
+
+
+def lite_variant(tree: Tree) -> bytes:
+    """Encode a tree as lite variant records, one after another.
+
+    Parameters
+    ----------
+    tree : mapping of str to value
+        Usually one item, named after the vendor's structure, e.g. ``SLxExperiment``.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        If an integer does not fit 64 bits, a name is too long or a text has a control
+        character.
+    TypeError
+        If a value is of no type that ND2 metadata has.
+    """
+    return b"".join(_record(name, value) for name, value in tree.items())
+
+
+def variant_xml(tree: Tree) -> bytes:
+    """Encode a tree as variant XML in UTF-8, with the vendor's root elements.
+
+    Parameters
+    ----------
+    tree : mapping of str to value
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        If an integer does not fit 64 bits or a text has a control character.
+    TypeError
+        If a value is of no type that ND2 metadata has.
+    """
+    root = ET.Element("variant", version="1.0")
+    root.append(_element("", tree))
+    text: str = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode()
+
+
+def _type_of(name: str, value: Value) -> _Type:
+    if isinstance(value, bool):
+        return _Type.BOOL
+    if isinstance(value, int):
+        return _integer_type(name, value)
+    for type_, python in (
+        (_Type.DOUBLE, float),
+        (_Type.STRING, str),
+        (_Type.BYTES, bytes),
+        (_Type.LEVEL, Mapping | Sequence),
+    ):
+        if isinstance(value, python):
+            return type_
+    raise TypeError(f"{name!r}: ND2 metadata has no type for {type(value).__name__}")
+
+
+def _integer_type(name: str, value: int) -> _Type:
+    match = _PREFIX.match(name)
+    prefix = match[1] if match else ""
+    if prefix == "d":
+        return _Type.DOUBLE
+    if prefix == "b":
+        return _Type.BOOL
+    unsigned = prefix == "ui"
+    for bits, types in ((32, (_Type.INT32, _Type.UINT32)), (64, (_Type.INT64, _Type.UINT64))):
+        low, high = (0, 2**bits) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        if low <= value < high:
+            return types[unsigned]
+    raise ValueError(f"{name!r}: {value} is out of the range of its type")
+
+
+def _children(value: Mapping[str, Value] | Sequence[Value]) -> list[tuple[str, Value]]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return [("", item) for item in value]
+
+
+def _writable(name: str, text: str) -> str:
+    if _UNWRITABLE.search(text):
+        raise ValueError(f"{name!r}: {text!r} has a character that ND2 metadata cannot hold")
+    return text
+
+
+def _record(name: str, value: Value) -> bytes:
+    """One lite variant record: type, length of the name with its NUL, name, value."""
+    if isinstance(value, Flags):
+        value = bytes(value)
+    encoded = name.encode("utf-16-le")
+    if len(encoded) // 2 > _LONGEST_NAME:
+        raise ValueError(f"the name {name[:20]!r}... has more than {_LONGEST_NAME} characters")
+    type_ = _type_of(name, value)
+    head = bytes([type_, len(encoded) // 2 + 1]) + encoded + b"\0\0"
+    if isinstance(value, str):
+        return head + _writable(name, value).encode("utf-16-le") + b"\0\0"
+    if isinstance(value, bytes):
+        return head + struct.pack("<Q", len(value)) + value
+    if isinstance(value, (Mapping, Sequence)):
+        return head + _level(len(head), value)
+    return head + _PACKED[type_].pack(value)
+
+
+def _level(head: int, value: Mapping[str, Value] | Sequence[Value]) -> bytes:
+    """Body of a level: how many, how long, the records, then their offsets sorted by name."""
+    children = _children(value)
+    records = [_record(name, child) for name, child in children]
+    # The length and the offsets count from the first byte of the level's own record.
+    *starts, end = accumulate(map(len, records), initial=head + struct.calcsize("<IQ"))
+    by_name = sorted(range(len(children)), key=lambda i: children[i][0])
+    offsets = struct.pack(f"<{len(starts)}Q", *(starts[i] for i in by_name))
+    return struct.pack("<IQ", len(records), end) + b"".join(records) + offsets
+
+
+def _element(name: str, value: Value) -> ET.Element:
+    if isinstance(value, Flags):
+        value = {f"_{i:02}": flag for i, flag in enumerate(value)}
+    type_ = _type_of(name, value)
+    element = ET.Element(name or "no_name", runtype=_RUNTYPES[type_])
+    if isinstance(value, str):
+        element.set("value", _writable(name, value))
+    elif isinstance(value, bytes):
+        element.set("value", base64.b64encode(value).decode("ascii"))
+    elif isinstance(value, (Mapping, Sequence)):
+        element.extend([_element(*child) for child in _children(value)])
+    else:
+        element.set("value", _number_text(type_, value))
+    return element
+
+
+def _number_text(type_: _Type, value: float) -> str:
+    if type_ is _Type.BOOL:
+        return "true" if value else "false"
+    return repr(float(value)) if type_ is _Type.DOUBLE else str(value)

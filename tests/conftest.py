@@ -1,0 +1,68 @@
+"""Files and servers that the tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from xarray_nd2.testing import RangeServer, S3Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+
+
+def corpus_directory() -> Path | None:
+    """Folder of real files, which are not part of this project."""
+    folder = Path(os.environ.get("ND2_CORPUS", ROOT.parent / "shared" / "corpus"))
+    return folder if folder.is_dir() and any(folder.glob("*.nd2")) else None
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    folder = corpus_directory()
+    if folder is None:
+        pytest.skip("no real files: set ND2_CORPUS to a folder of ND2 files")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cloud_environment() -> Iterator[None]:
+    """Keep the clients from looking for credentials or a region of the machine at hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that the HTTP server serves."""
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="session")
+def shared_http(folder: Path) -> Iterator[RangeServer]:
+    with RangeServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def http(shared_http: RangeServer) -> Iterator[RangeServer]:
+    """The HTTP server, its log empty and without delays or faults."""
+    shared_http.latency, shared_http.bandwidth, shared_http.faults = 0.0, None, None
+    shared_http.log.clear()
+    yield shared_http
+    shared_http.latency, shared_http.bandwidth, shared_http.faults = 0.0, None, None
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server:
+        server.create_bucket("bucket")
+        yield server
