@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xarray_nd2._cost import DEFAULT_LINKS, Link
-from xarray_nd2._decode import decode_range
+from xarray_nd2._decode import empty_pixels, rounds
 from xarray_nd2._layout import MISSING, FrameLayout, FrameTable
 from xarray_nd2._plan import MAX_REQUEST, ReadPlan, coalesce, plan_read
 from xarray_nd2._selection import Selection, select_outer, select_points
@@ -64,10 +64,10 @@ def planned(layout: FrameLayout, key: Any, max_gap: int | None = None) -> ReadPl
 
 
 def carried_out(plan: ReadPlan, data: bytes) -> np.ndarray:
-    pixels = np.full(plan.selection.shape, 99, plan.layout.dtype)
-    pixels[plan.missing] = 0
-    for index, (start, stop) in enumerate(plan.ranges):
-        decode_range(plan, pixels, index, data[start:stop])
+    pixels = empty_pixels(plan)
+    for ranges, deliver in rounds(plan, pixels):
+        for index, (start, stop) in enumerate(ranges):
+            deliver(index, data[start:stop])
     return plan.selection.arrangement.apply(pixels)
 
 

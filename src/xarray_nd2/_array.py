@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from functools import partial
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from xarray_nd2._decode import decode_range
+from xarray_nd2._connections import frame_cache
+from xarray_nd2._decode import empty_pixels, rounds
 from xarray_nd2._plan import plan_read
 from xarray_nd2._selection import select_outer, select_points
 from xarray_nd2.errors import ND2FormatError, naming
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from xarray_nd2._decode import Round
     from xarray_nd2._layout import FrameLayout
     from xarray_nd2._plan import ReadPlan
     from xarray_nd2._selection import Selection
@@ -102,25 +106,47 @@ class ND2BackendArray(BackendArray):
 
     def _read(self, selection: Selection) -> NDArray[Any]:
         plan = self.plan(selection)
-        pixels = _allocate(plan)
-        deliver = partial(decode_range, plan, pixels)
+        pixels = empty_pixels(plan)
         with naming(self.source.name):
-            self.source.read(plan.ranges, deliver, self.max_concurrency)
+            for ranges, deliver in self._rounds(plan, pixels):
+                self.source.read(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
 
     async def _aread(self, selection: Selection) -> NDArray[Any]:
         plan = self.plan(selection)
-        pixels = _allocate(plan)
-        deliver = partial(decode_range, plan, pixels)
+        pixels = empty_pixels(plan)
         with naming(self.source.name):
-            await self.source.aread(plan.ranges, deliver, self.max_concurrency)
+            for ranges, deliver in self._rounds(plan, pixels):
+                await self.source.aread(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
 
+    def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
+        return rounds(plan, pixels, frame_cache(os.getpid()), self.source.identity)
 
-def _allocate(plan: ReadPlan) -> NDArray[Any]:
-    pixels = np.empty(plan.selection.shape, plan.layout.dtype)
-    pixels[plan.missing] = 0
-    return pixels
+
+class LazyImage(indexing.LazilyIndexedArray):
+    """xarray's lazy array, which keeps vectorized keys as small as they were given.
+
+    xarray would broadcast the arrays of the key to the size of the result: for thousands of
+    regions that takes as long as reading them.
+    """
+
+    __slots__ = ()
+
+    def _vindex_get(
+        self, indexer: indexing.VectorizedIndexer
+    ) -> indexing.LazilyVectorizedIndexedArray:
+        asked = _as_arrays(indexer.tuple, self.shape)
+        remaining = iter(asked)
+        parts = []
+        for held, size in zip(self.key.tuple, self.array.shape, strict=True):
+            if isinstance(held, (int, np.integer)):
+                parts.append(np.full((1,) * asked[0].ndim, held))
+            else:
+                parts.append(np.arange(size)[held][next(remaining)])
+        return indexing.LazilyVectorizedIndexedArray(
+            self.array, indexing.VectorizedIndexer(tuple(parts))
+        )
 
 
 def _as_arrays(
@@ -130,12 +156,14 @@ def _as_arrays(
     ndim = max((part.ndim for part in key if not isinstance(part, slice)), default=0)
     slices = sum(isinstance(part, slice) for part in key)
     arrays = []
+    number = 0
     for part, size in zip(key, shape, strict=True):
         if isinstance(part, slice):
-            slices -= 1
-            positions = np.arange(size)[part]
-            arrays.append(positions.reshape((-1,) + (1,) * slices))
+            axes = [1] * (ndim + slices)
+            axes[ndim + number] = -1
+            number += 1
+            arrays.append(np.arange(size)[part].reshape(axes))
         else:
-            after = (1,) * (sum(isinstance(p, slice) for p in key))
-            arrays.append(part.reshape((1,) * (ndim - part.ndim) + part.shape + after))
+            before = (1,) * (ndim - part.ndim)
+            arrays.append(part.reshape(before + part.shape + (1,) * slices))
     return arrays

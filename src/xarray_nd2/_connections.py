@@ -6,28 +6,83 @@ process id and made anew when it is first needed.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 import fsspec.utils
 
 from xarray_nd2._cost import DEFAULT_LINKS, LinkObserver
+from xarray_nd2._inflate import FrameCache
 from xarray_nd2._location import is_local, local_path
 from xarray_nd2._transport import DirectTransport, LocalFile, OpenFile, transport_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from xarray_nd2._transport import Transport
+
+_FRAME_CACHE = 128 * 1024 * 1024  # bytes
 
 
 @functools.lru_cache(maxsize=256)
 def observer(pid: int, kind: str, host: str) -> LinkObserver:  # noqa: ARG001  (each its own)
     return LinkObserver(DEFAULT_LINKS[kind])
+
+
+@functools.cache
+def frame_cache(pid: int) -> FrameCache:  # noqa: ARG001  (each its own)
+    """Inflated frames that this process keeps."""
+    return FrameCache(_FRAME_CACHE)
+
+
+@functools.cache
+def slots(pid: int, loop: asyncio.AbstractEventLoop) -> Slots:  # noqa: ARG001  (each its own)
+    """Requests in flight on one event loop; all of fsspec's filesystems share one."""
+    return Slots()
+
+
+class Slots:
+    """Counts requests in flight, and holds back those above a limit.
+
+    The limit is the caller's: whoever allows fewer waits until fewer are in flight.
+    """
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def one(self, limit: int) -> AsyncIterator[None]:
+        """Hold a slot, once fewer than `limit` are taken."""
+        while self._taken >= limit:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            finally:
+                if turn.cancelled():
+                    with suppress(ValueError):
+                        self._waiting.remove(turn)
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
 
 @functools.cache

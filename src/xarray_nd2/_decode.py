@@ -2,61 +2,91 @@
 
 Uncompressed pixels are never converted on the way: a strided view is laid over the bytes, padding
 and unwanted components and columns are stepped over, and what remains is copied to its place.
+Lossless frames are inflated first, in as many rounds of reading as that takes.
 """
 
 from __future__ import annotations
 
-import zlib
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_nd2.errors import ND2FormatError
+from xarray_nd2._inflate import FrameStream
+from xarray_nd2._plan import MAX_REQUEST, coalesce
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
     from numpy.typing import NDArray
 
+    from xarray_nd2._inflate import FrameCache
     from xarray_nd2._plan import ReadPlan
 
     Bytes = bytes | bytearray | memoryview
+    Round = tuple[list[tuple[int, int]], Callable[[int, Bytes], None]]
 
 
-def decode_range(plan: ReadPlan, pixels: NDArray[Any], index: int, data: Bytes) -> None:
-    """Write the pixels that one fetched range holds into the result.
+def empty_pixels(plan: ReadPlan) -> NDArray[Any]:
+    """Array for the pixels of a plan, zero where a frame is missing.
+
+    Its shape is (tiles, C, Y, X, S), its order in memory that of the file, (tiles, Y, X, C, S): so
+    most pixels are copied as they lie.
+    """
+    tiles, channels, rows, cols, samples = plan.selection.shape
+    stored = np.empty((tiles, rows, cols, channels, samples), plan.layout.dtype)
+    stored[plan.missing] = 0
+    return stored.transpose(0, 3, 1, 2, 4)
+
+
+def rounds(
+    plan: ReadPlan, pixels: NDArray[Any], cache: FrameCache | None = None, file: Hashable = None
+) -> Iterator[Round]:
+    """Rounds of reading that carry out a plan.
 
     Parameters
     ----------
     plan : ReadPlan
         Of the read.
-    pixels : ndarray, shape `plan.selection.shape`
-        Where to write; every range writes its own part, so threads may share it.
-    index : int
-        Number of the range in the plan.
-    data : bytes-like
-        Its bytes.
+    pixels : ndarray
+        Where to write, as `empty_pixels` makes it. Every range writes its own part of it, so
+        several threads may deliver at once.
+    cache : FrameCache, optional
+        Of inflated frames.
+    file : hashable, optional
+        The file's key in the cache.
+
+    Yields
+    ------
+    ranges : list of (int, int)
+        To be read.
+    deliver : callable
+        To be called with the number of a range and its bytes. All of a round must be delivered
+        before the next one is asked for.
 
     Raises
     ------
     ND2FormatError
         A compressed frame does not inflate to its pixels.
     """
-    data = memoryview(data)
+    if plan.layout.compression == "none":
+        yield plan.ranges, partial(_decode_range, plan, pixels)
+    else:
+        yield from _lossless_rounds(plan, pixels, cache, file)
+
+
+def _decode_range(plan: ReadPlan, pixels: NDArray[Any], index: int, data: Bytes) -> None:
+    """Write the pixels that one range holds into the result."""
+    view = memoryview(data)
     base = int(plan.starts[index])
     first, last = int(plan.first_strip[index]), int(plan.first_strip[index + 1])
-    if plan.layout.compression != "none":
-        # Strips of one frame have one stream; it is inflated once.
-        bounds = np.flatnonzero(np.diff(plan.strips.start[first:last], prepend=-1, append=-1))
-        for begin, end in pairwise((first + bounds).tolist()):
-            stream = data[
-                int(plan.strips.start[begin]) - base : int(plan.strips.stop[begin]) - base
-            ]
-            _decode_lossless(plan, begin, end, stream, pixels)
-    elif last - first > 1 and _is_regular(plan, first, last):
-        _copy_strips(plan, first, last - first, data, base, pixels)
-    else:
-        for strip in range(first, last):
-            _copy_strips(plan, strip, 1, data, base, pixels)
+    if last - first > 1 and _is_regular(plan, first, last):
+        step = int(plan.strips.start[first + 1] - plan.strips.start[first])
+        _copy(plan, pixels, first, view, int(plan.strips.start[first]) - base, last - first, step)
+        return
+    for strip in range(first, last):
+        _copy(plan, pixels, strip, view, int(plan.strips.start[strip]) - base)
 
 
 def _is_regular(plan: ReadPlan, first: int, last: int) -> bool:
@@ -72,40 +102,66 @@ def _is_regular(plan: ReadPlan, first: int, last: int) -> bool:
     )
 
 
-def _copy_strips(
-    plan: ReadPlan, first: int, count: int, data: memoryview, base: int, pixels: NDArray[Any]
-) -> None:
-    """Copy `count` regular strips, the first being number `first`."""
-    start = plan.strips.start
-    step = int(start[first + 1] - start[first]) if count > 1 else 0
-    view, place = _window(plan, first, data, int(start[first]) - base, count, step)
-    pixels[place] = view
+def _lossless_rounds(
+    plan: ReadPlan, pixels: NDArray[Any], cache: FrameCache | None, file: Hashable
+) -> Iterator[Round]:
+    unfinished: list[FrameStream] = []
+    strips_of: dict[int, range] = {}
+    for strips, stream, needed in _streams(plan):
+        kept = cache.get((file, stream.frame), needed) if cache and file is not None else None
+        if kept is not None:
+            _copy_frame(plan, pixels, strips, kept)
+        else:
+            unfinished.append(stream)
+            strips_of[stream.start] = strips
+
+    def deliver(groups: list[list[tuple[FrameStream, int]]], index: int, data: Bytes) -> None:
+        base = groups[index][0][0].at
+        view = memoryview(data)
+        # All are fed from where they stand, which feeding moves on.
+        places = [(stream, stream.at - base, stop - base) for stream, stop in groups[index]]
+        for stream, start, stop in places:
+            stream.feed(view[start:stop])
+            if stream.finished:
+                _copy_frame(plan, pixels, strips_of[stream.start], stream.pixels)
+                if cache and file is not None:
+                    cache.put((file, stream.frame), stream.pixels)
+
+    while unfinished:
+        wanted = [(stream, stream.fetch_to) for stream in unfinished]
+        starts = np.array([stream.at for stream, _ in wanted], np.int64)
+        stops = np.array([stop for _, stop in wanted], np.int64)
+        bounds = coalesce(starts, stops, plan.gap, MAX_REQUEST)
+        groups = [wanted[i:j] for i, j in pairwise(bounds.tolist())]
+        ranges = [(group[0][0].at, max(stop for _, stop in group)) for group in groups]
+        yield ranges, partial(deliver, groups)
+        unfinished = [stream for stream in unfinished if not stream.finished]
 
 
-def _decode_lossless(
-    plan: ReadPlan, first: int, last: int, data: memoryview, pixels: NDArray[Any]
-) -> None:
-    """Inflate one frame and copy the windows of the tiles that come from it."""
-    layout, selection = plan.layout, plan.selection
-    tiles = plan.strips.tile[first:last]
-    windows = [0] if selection.shared_window else tiles
-    lowest, rightmost = selection.rows[windows].max(), selection.cols[windows].max()
-    needed = int(lowest * layout.row_stride + (rightmost + 1) * layout.pixel_size)
-    frame = int(selection.frames[tiles[0]])
-    try:
-        # Inflating stops at the last pixel that is needed, and a bomb never gets past it.
-        inflated = zlib.decompressobj().decompress(data, needed)
-    except zlib.error as error:
-        raise ND2FormatError(f"frame {frame} does not inflate: {error}") from error
-    if len(inflated) < needed:
-        raise ND2FormatError(
-            f"frame {frame} inflates to {len(inflated)} bytes, fewer than the {needed} needed"
+def _streams(plan: ReadPlan) -> Iterator[tuple[range, FrameStream, int]]:
+    """The strips that come from each compressed frame, its stream, and how much of it they need."""
+    layout, selection, strips = plan.layout, plan.selection, plan.strips
+    bounds = np.flatnonzero(np.diff(strips.start, prepend=-1, append=-1))
+    for first, last in pairwise(bounds.tolist()):
+        tiles = strips.tile[first:last]
+        windows = [0] if selection.shared_window else tiles
+        lowest, rightmost = selection.rows[windows].max(), selection.cols[windows].max()
+        needed = int(lowest * layout.row_stride + (rightmost + 1) * layout.pixel_size)
+        frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
+        stop = start + int(layout.lengths.take(np.array(frame)))
+        yield (
+            range(first, last),
+            FrameStream(frame, start, stop, needed, layout.frame_size),
+            needed,
         )
-    for strip in range(first, last):
+
+
+def _copy_frame(plan: ReadPlan, pixels: NDArray[Any], strips: range, frame: bytes) -> None:
+    layout = plan.layout
+    for strip in strips:
         rows, cols = _positions(plan, strip)
         at = int(rows.min()) * layout.row_stride + int(cols.min()) * layout.pixel_size
-        view, place = _window(plan, strip, memoryview(inflated), at, count=1, step=0)
-        pixels[place] = view
+        _copy(plan, pixels, strip, memoryview(frame), at)
 
 
 def _positions(plan: ReadPlan, strip: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -118,13 +174,16 @@ def _positions(plan: ReadPlan, strip: int) -> tuple[NDArray[np.int64], NDArray[n
     )
 
 
-def _window(
-    plan: ReadPlan, strip: int, data: memoryview, at: int, count: int, step: int
-) -> tuple[NDArray[Any], tuple[slice, ...]]:
-    """View of the wanted pixels of `count` strips, and where they go in the result.
-
-    The view has shape (count, channels, rows, columns, samples).
-    """
+def _copy(
+    plan: ReadPlan,
+    pixels: NDArray[Any],
+    strip: int,
+    data: memoryview,
+    at: int,
+    count: int = 1,
+    step: int = 0,
+) -> None:
+    """Copy the wanted pixels of a strip, or of `count` regular ones that are `step` bytes apart."""
     layout, strips, selection = plan.layout, plan.strips, plan.selection
     rows, cols = _positions(plan, strip)
     tile = int(strips.tile[strip])
@@ -147,13 +206,12 @@ def _window(
     wanted = (rows - top, cols - left, selection.channels[window], selection.samples[window])
     for axis, positions in enumerate(wanted, start=1):
         view = view[(slice(None),) * axis + (_as_slice(positions),)]
-    place = (
-        slice(tile, tile + count),
-        slice(None),
-        slice(int(strips.row0[strip]), int(strips.row1[strip])),
-        slice(int(strips.col0[strip]), int(strips.col1[strip])),
-    )
-    return view.transpose(0, 3, 1, 2, 4), place
+    pixels[
+        tile : tile + count,
+        :,
+        int(strips.row0[strip]) : int(strips.row1[strip]),
+        int(strips.col0[strip]) : int(strips.col1[strip]),
+    ] = view.transpose(0, 3, 1, 2, 4)
 
 
 def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:

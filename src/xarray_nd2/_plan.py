@@ -88,6 +88,8 @@ class ReadPlan:
         The byte ranges to request.
     first_strip : ndarray of int64, shape (requests + 1,)
         Range i holds the strips from ``first_strip[i]`` up to ``first_strip[i + 1]``.
+    gap : int
+        Largest gap in bytes that is read over.
     """
 
     layout: FrameLayout
@@ -97,6 +99,7 @@ class ReadPlan:
     starts: Ints
     stops: Ints
     first_strip: Ints
+    gap: int
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -188,7 +191,7 @@ def plan_read(
     first = coalesce(strips.start, strips.stop, gap, MAX_REQUEST)
     stops = np.maximum.reduceat(strips.stop, first[:-1]) if len(first) > 1 else first[:0]
     missing = np.flatnonzero(offsets == MISSING)
-    return ReadPlan(layout, selection, missing, strips, strips.start[first[:-1]], stops, first)
+    return ReadPlan(layout, selection, missing, strips, strips.start[first[:-1]], stops, first, gap)
 
 
 def _no_strips() -> Strips:

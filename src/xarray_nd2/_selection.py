@@ -145,10 +145,13 @@ def select_points(layout: FrameLayout, key: Sequence[NDArray[np.integer[Any]]]) 
         An index is out of bounds.
     """
     sizes = _all_sizes(layout)
-    arrays = {dim: _in_bounds(part, sizes[dim]) for dim, part in zip(layout.dims, key, strict=True)}
-    shape = np.broadcast_shapes(*(part.shape for part in arrays.values()))
+    shape = np.broadcast_shapes(*(part.shape for part in key))
     ndim = len(shape)
-    arrays = {dim: _without_repeats(part, ndim) for dim, part in arrays.items()}
+    # xarray hands over arrays of the full shape; without their repeats they are small again.
+    arrays = {
+        dim: _in_bounds(_without_repeats(part, ndim), sizes[dim])
+        for dim, part in zip(layout.dims, key, strict=True)
+    }
     for dim in FRAME_DIMS:
         arrays.setdefault(dim, np.zeros((1,) * ndim, np.int64))
 
@@ -218,13 +221,15 @@ def _in_bounds(asked: NDArray[np.integer[Any]], size: int) -> Ints:
     return np.where(asked < 0, asked + size, asked)
 
 
-def _without_repeats(part: Ints, ndim: int) -> Ints:
+def _without_repeats(part: NDArray[np.integer[Any]], ndim: int) -> NDArray[np.integer[Any]]:
     """The array with length 1 along the axes on which it does not change."""
     part = part.reshape((1,) * (ndim - part.ndim) + part.shape)
-    for axis in range(ndim):
-        first = part.take([0], axis=axis) if part.shape[axis] > 1 else part
-        if first is not part and (part == first).all():
-            part = first
+    for axis in reversed(range(ndim)):
+        if part.shape[axis] > 1:
+            first, last = part.take([0], axis=axis), part.take([-1], axis=axis)
+            # The ends tell most axes apart without a look at all of a large array.
+            if (first == last).all() and (part == first).all():
+                part = first
     return part
 
 

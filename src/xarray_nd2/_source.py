@@ -13,14 +13,16 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xarray_nd2._connections import connect, decode_threads, observer
+from xarray_nd2._connections import connect, decode_threads, observer, slots
 from xarray_nd2._cost import DEFAULT_LINKS, Answer
 from xarray_nd2._location import host_of, open_file_path, public_text, public_url
 from xarray_nd2._retry import read_fully, status_of
 from xarray_nd2._transport import (
     DirectTransport,
+    LocalFile,
     ObjectFacts,
     OpenFile,
     Part,
@@ -48,7 +50,7 @@ T = TypeVar("T")
 MAX_CONCURRENCY = 64
 """Requests in flight unless the caller says otherwise."""
 
-_INLINE = 1 << 18  # bytes that are decoded on the event loop itself; more goes to a thread
+_INLINE = 1 << 16  # bytes that are decoded on the event loop itself; more goes to a thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,13 @@ class ByteSource:
         """Bytes of the object that was opened."""
         assert self.facts is not None, "the source was never opened"
         return self.facts.size
+
+    @property
+    def identity(self) -> tuple[str, int, str] | None:
+        """What tells this object from all others, and from what it may become; None if nothing."""
+        if self.facts is None or self.facts.etag is None:
+            return None
+        return self.name, self.facts.size, self.facts.etag
 
     @property
     def link(self) -> Link:
@@ -249,10 +258,19 @@ class ByteSource:
         try:
             self._check(transport.stat())
             with transport.reader() as read:
-                for index, (start, stop) in enumerate(ranges):
+
+                def read_one(index: int, start: int, stop: int) -> None:
                     data = read(start, stop)
                     _check_length(data, start, stop)
                     deliver(index, data)
+
+                work = [(index, start, stop) for index, (start, stop) in enumerate(ranges)]
+                if isinstance(transport, LocalFile) and len(work) > 1:
+                    # Copying out of a mapping is as quick as the processor.
+                    list(decode_threads(os.getpid()).map(lambda one: read_one(*one), work))
+                else:
+                    for one in work:
+                        read_one(*one)
         except (OSError, EOFError) as error:
             raise self._error(error, "reading") from error
 
@@ -261,19 +279,22 @@ class ByteSource:
     ) -> None:
         remaining = enumerate(ranges)
         answers: list[Answer] = []
+        in_flight = slots(os.getpid(), transport.loop)
 
         async def read_in_turn() -> None:
             # The tasks share one iterator: as many ranges are in flight as there are tasks.
             for index, (start, stop) in remaining:
-                asked = time.monotonic()
-                part = await self._read_one(transport, start, stop)
-                answers.append(_answer(asked, part))
-                data = part.data
-                if len(data) <= _INLINE:
-                    deliver(index, data)
-                else:
-                    threads = decode_threads(os.getpid())
-                    await transport.loop.run_in_executor(threads, deliver, index, data)
+                # Held until the bytes are decoded: that bounds the memory for what arrives.
+                async with in_flight.one(max_concurrency):
+                    asked = time.monotonic()
+                    part = await self._read_one(transport, start, stop)
+                    answers.append(_answer(asked, part))
+                    if len(part.data) <= _INLINE:
+                        deliver(index, part.data)
+                    else:
+                        threads = decode_threads(os.getpid())
+                        decoding = partial(deliver, index, part.data)
+                        await transport.loop.run_in_executor(threads, decoding)
 
         try:
             async with asyncio.TaskGroup() as group:

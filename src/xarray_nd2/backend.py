@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
 from xarray_nd2 import _crops
-from xarray_nd2._array import ND2BackendArray
+from xarray_nd2._array import LazyImage, ND2BackendArray
 from xarray_nd2._blocks import preferred_blocks
 from xarray_nd2._layout import MISSING
 from xarray_nd2._location import looks_like_nd2
@@ -140,7 +139,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     layout, metadata = opened.layout, opened.metadata
     image = xr.Variable(
         layout.dims,
-        indexing.LazilyIndexedArray(array),
+        LazyImage(array),
         attrs=metadata.image_attrs,
         encoding={"preferred_chunks": preferred_blocks(layout)},
     )
