@@ -264,7 +264,7 @@ def test_not_a_file(tmp_path: Path) -> None:
         xr.open_dataset(42, engine="nd2")  # type: ignore[arg-type]
     path = VARIANTS["frame"].write(tmp_path / "run.nd2")
     with path.open("r", encoding="latin1") as file, pytest.raises(ValueError, match="text mode"):
-        xr.open_dataset(file, engine="nd2")  # type: ignore[arg-type]
+        xr.open_dataset(file, engine="nd2")
 
 
 def test_changed_file(tmp_path: Path) -> None:

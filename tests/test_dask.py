@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from xarray_nd2.testing import RangeServer, S3Server
 
 
+CHUNKS: tuple[dict[str, int] | None, ...] = (None, {})
+
+
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     frames = np.random.default_rng(4).integers(0, 2**16, (100, 2, 256, 256)).astype("uint16")
@@ -108,7 +111,7 @@ def test_pickled_array_is_small(tmp_path: Path) -> None:
 def test_secrets_are_not_in_names_or_reprs(run: Path, s3: S3Server) -> None:
     s3.put("bucket", "run.nd2", run.read_bytes())
     options = s3.storage_options | {"secret": "hush-hush"}
-    for chunks in (None, {}):
+    for chunks in CHUNKS:
         ds = xr.open_dataset("s3://bucket/run.nd2", storage_options=options, chunks=chunks)
         shown = [
             repr(ds),

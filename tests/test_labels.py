@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+CHUNKS: tuple[dict[str, int] | None, ...] = (None, {})
+
+
 def opened(path: Path, dims: str, sizes: tuple[int, ...], **options: Any) -> xr.Dataset:
     write_nd2(path / "run.nd2", np.ones(sizes, "uint16"), dims, **options)
     return xr.open_dataset(path / "run.nd2")
@@ -138,7 +141,7 @@ def test_attributes_are_plain(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*frames are not in the file")
 def test_saves_as_zarr_and_netcdf(name: str, tmp_path: Path) -> None:
     path = VARIANTS[name].write(tmp_path / "run.nd2")
-    for chunks in (None, {}):
+    for chunks in CHUNKS:
         ds = xr.open_dataset(path, chunks=chunks)
         ds.to_zarr(tmp_path / "run.zarr", mode="w", zarr_format=2, consolidated=True)
         ds.to_netcdf(tmp_path / "run.nc")

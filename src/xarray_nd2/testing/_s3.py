@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 _KEY = "testing"
+_running: set[S3Server] = set()
+_running_lock = threading.Lock()
 
 
 class S3Server:
     """Moto's S3 in a thread of this process.
+
+    Moto has one store for a whole process, so servers that run at the same time share their
+    buckets; it is emptied when the last one stops.
 
     Parameters
     ----------
@@ -78,6 +83,8 @@ class S3Server:
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="s3-server")
         self._thread.start()
+        with _running_lock:
+            _running.add(self)
         return self
 
     def __exit__(
@@ -92,11 +99,15 @@ class S3Server:
         self._server.server_close()
         if self._thread is not None:
             self._thread.join()
-        reset_model_data()
+        with _running_lock:
+            _running.discard(self)
+            if not _running:
+                reset_model_data()
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket."""
-        self._backend().create_bucket(name, "us-east-1")
+        """Make a bucket, unless there is one of that name."""
+        if name not in self._backend().buckets:
+            self._backend().create_bucket(name, "us-east-1")
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
         """Store `data` as an object."""
