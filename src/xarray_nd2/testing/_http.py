@@ -192,7 +192,7 @@ class RangeServer:
             f"Content-Length: {length}",
             *extra,
         ]
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin1"))
+        head_bytes = "\r\n".join([*lines, "", ""]).encode("latin1")
         cut = length // 2 if fault and fault.kind == "short" else length
         body = body[: 0 if method == "HEAD" else cut]
         start, stop = asked if status == 206 and asked else (None, None)
@@ -207,7 +207,9 @@ class RangeServer:
                 # Before the last bytes leave: a client that has them may look at the log.
                 ended = time.monotonic()
                 self.log.add(Request(method, path, start, stop, status, len(body), began, ended))
+            writer.write(head_bytes)
             writer.write(piece)
+            head_bytes = b""
             await writer.drain()
         return cut == length
 
