@@ -3,8 +3,9 @@
 Dask reads a block and then crops it. By itself it joins the reading with the first crop that
 follows, so that of ``image.sel(C="DAPI").isel(Y=..., X=...)`` only the selection of the channel
 would spare any bytes. Here every chain of crops that starts at a block of an ND2 file becomes one
-read of what it ends in. Two crops of one block are read apart when together they are smaller
-than the block.
+read of what it ends in, also where there are transpositions and operations on single elements
+(``astype``, arithmetic with numbers) in between. Several crops of one block are read apart when
+together they are smaller than the block.
 
 Dask calls `optimize` for every graph, by its configuration ``array_optimize``; graphs without
 an ND2 file go on to dask's own optimization untouched.
@@ -13,16 +14,18 @@ an ND2 file go on to dask's own optimization untouched.
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
 import numpy as np
 from dask._task_spec import DataNode, Task, TaskRef, convert_legacy_graph
+from dask.array import chunk
 from dask.array.chunk import getitem
 from dask.array.core import getter, getter_inline, getter_nofancy
 from dask.array.optimization import optimize as dask_optimize
-from dask.blockwise import fuse_roots, optimize_blockwise
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import ensure_dict
@@ -31,13 +34,22 @@ from xarray.core.indexing import ImplicitToExplicitIndexingAdapter
 from xarray_nd2._array import ND2BackendArray
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
     Graph = dict[Any, Any]
 
 Positions: TypeAlias = "int | range | np.ndarray[Any, np.dtype[np.int64]]"
 
 _GETTERS = (getter, getter_inline, getter_nofancy)
+_ELEMENTWISE = frozenset(
+    {
+        chunk.astype,
+        np.clip,
+        *(getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod")),
+        *(getattr(operator, name) for name in ("pow", "neg", "pos", "abs", "and_", "or_", "xor")),
+        *(getattr(operator, name) for name in ("invert", "lt", "le", "eq", "ne", "gt", "ge")),
+    }
+)
 
 
 class CropOptimization(str):
@@ -68,15 +80,95 @@ def register() -> None:
 def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Optimize a graph as dask does, after joining crops with the reading of ND2 files."""
     if isinstance(dsk, HighLevelGraph) and any(map(_reads_nd2, dsk.layers.values())):
-        wanted = list(flatten(keys if isinstance(keys, (list, set)) else [keys]))
-        dsk = fuse_roots(optimize_blockwise(dsk, keys=wanted), keys=wanted)
-        dsk = convert_legacy_graph(ensure_dict(dsk.cull(set(wanted))))
-        dsk = join_crops(dsk, set(wanted))
+        wanted = set(flatten(keys if isinstance(keys, (list, set)) else [keys]))
+        graph = convert_legacy_graph(ensure_dict(dsk.cull(wanted)))
+        joined = join_crops(graph, wanted)
+        if joined:
+            return dask_optimize({**graph, **joined}, keys, **kwargs)
     return dask_optimize(dsk, keys, **kwargs)
 
 
-def join_crops(graph: Graph, keys: set[Hashable]) -> Graph:
-    """Replace crops of blocks by reads of their own, where no more is read than before.
+@dataclass(frozen=True, eq=False, slots=True)
+class Chain:
+    """What was done to a block, one task after another.
+
+    Attributes
+    ----------
+    positions : tuple of int, range or ndarray
+        What is left of each dimension of the image; an int where it was dropped.
+    order : tuple of int
+        The dimensions that are left, in their present order.
+    operations : tuple of Task
+        Those on single elements.
+    """
+
+    positions: tuple[Positions, ...]
+    order: tuple[int, ...]
+    operations: tuple[Task, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(1 if isinstance(part, int) else len(part) for part in self.positions)
+
+    def extended(self, task: Any) -> Chain | None:
+        """The chain with one more task; None if that is nothing of the kind."""
+        if not isinstance(task, Task):
+            return None
+        if task.func is getitem and len(task.args) == 2:
+            return self._cropped(_plain(task.args[1]))
+        if task.func is np.transpose:
+            axes = _plain(task.kwargs.get("axes", task.args[1] if len(task.args) > 1 else None))
+            axes = reversed(range(len(self.order))) if axes is None else axes
+            return replace(self, order=tuple(self.order[axis] for axis in axes))
+        if _is_elementwise(task):
+            return replace(self, operations=(*self.operations, task))
+        return None
+
+    def _cropped(self, index: Any) -> Chain | None:
+        index = index if isinstance(index, tuple) else (index,)
+        lists = [part for part in index if isinstance(part, (list, np.ndarray))]
+        if len(index) > len(self.order) or len(lists) > 1:
+            return None
+        positions, order = list(self.positions), list(self.order)
+        for dim, crop in zip(self.order, index, strict=False):
+            held = positions[dim]
+            assert not isinstance(held, int)
+            if isinstance(crop, (int, np.integer)):
+                if lists:
+                    return None  # NumPy pairs it with the list, and moves axes
+                positions[dim] = int(held[crop])
+                order.remove(dim)
+            elif isinstance(crop, slice):
+                positions[dim] = held[crop]
+            elif isinstance(crop, (list, np.ndarray)) and _is_positions(crop):
+                positions[dim] = np.asarray(held)[np.asarray(crop)]
+            else:
+                return None
+        return replace(self, positions=tuple(positions), order=tuple(order))
+
+    def tasks(self, key: Any, read: Task) -> Graph:
+        """Tasks that give the end of the chain under `key`, by a read like `read`."""
+        axes = tuple(sorted(self.order).index(dim) for dim in self.order)
+        turned = axes != tuple(sorted(axes))
+        count = 1 + turned + len(self.operations)
+        names = [(f"crop-{number}-{key[0]}", *key[1:]) for number in range(1, count)] + [key]
+        index = DataNode(None, tuple(_as_index(part) for part in self.positions))
+        graph: Graph = {
+            names[0]: Task(names[0], read.func, read.args[0], index, *read.args[2:], **read.kwargs)
+        }
+        if turned:
+            graph[names[1]] = Task(names[1], np.transpose, TaskRef(names[0]), axes=axes)
+        for operation, before, name in zip(
+            self.operations, names[turned:-1], names[turned + 1 :], strict=True
+        ):
+            (was,) = operation.dependencies
+            graph[name] = operation.substitute({was: before}, key=name)
+        return graph
+
+
+def join_crops(graph: Graph, keys: set[Any]) -> Graph:
+    """Find crops of blocks that can be reads of their own, where less is read than before.
 
     Parameters
     ----------
@@ -88,119 +180,94 @@ def join_crops(graph: Graph, keys: set[Hashable]) -> Graph:
     Returns
     -------
     dict
-        The same with some tasks replaced; those that are not needed any more may still be there.
+        Tasks to take the place of those of the same key, and new ones.
     """
-    consumers: defaultdict[Hashable, list[Hashable]] = defaultdict(list)
+    consumers: defaultdict[Any, list[Any]] = defaultdict(list)
     for key, task in graph.items():
         for dependency in task.dependencies:
             consumers[dependency].append(key)
-    joined = dict(graph)
+    joined: Graph = {}
     for key, task in graph.items():
-        block = _block_positions(task, graph)
+        block = _block(task, graph)
         if block is None or key in keys:
             continue
-        crops = _crops_of(key, block, graph, consumers, keys)
-        if crops and sum(map(_size, crops.values())) <= _size(block):
-            for crop, positions in crops.items():
-                index = tuple(_as_index(part) for part in positions)
-                joined[crop] = Task(
-                    crop, task.func, task.args[0], DataNode(None, index), *task.args[2:]
-                )
+        ends = _ends(key, block, graph, consumers, keys)
+        if ends and sum(chain.size for chain in ends.values()) < block.size:
+            for end, chain in ends.items():
+                joined |= chain.tasks(end, task)
     return joined
+
+
+def _ends(
+    key: Any, block: Chain, graph: Graph, consumers: Mapping[Any, list[Any]], keys: set[Any]
+) -> dict[Any, Chain]:
+    """The ends of all chains that start at a block; none if anything else needs all of it."""
+    ends: dict[Any, Chain] = {}
+    pending = [(key, block)]
+    while pending:
+        at, chain = pending.pop()
+        longer = {consumer: chain.extended(graph[consumer]) for consumer in consumers[at]}
+        if at in keys or not longer or None in longer.values():
+            if at == key or not isinstance(at, tuple):
+                return {}
+            ends[at] = chain
+        pending.extend((consumer, c) for consumer, c in longer.items() if c is not None)
+    return ends
 
 
 def _reads_nd2(layer: Any) -> bool:
     if not isinstance(layer, MaterializedLayer) or len(layer) != 1:
         return False
-    return _nd2_array(next(iter(layer.values()))) is not None
+    return _is_nd2(next(iter(layer.values())))
 
 
-def _nd2_array(node: Any) -> ND2BackendArray | None:
-    """The array behind the wrappers that xarray and dask put around it."""
-    array = node.value if isinstance(node, DataNode) else node
+def _is_nd2(node: Any) -> bool:
+    """Whether an array of ours is behind the wrappers that xarray and dask put around it."""
+    array = _plain(node)
     if not isinstance(array, ImplicitToExplicitIndexingAdapter):
-        return None
+        return False
     while hasattr(array, "array"):
         array = array.array
-    return array if isinstance(array, ND2BackendArray) else None
+    return isinstance(array, ND2BackendArray)
 
 
-def _block_positions(task: Any, graph: Graph) -> tuple[Positions, ...] | None:
+def _block(task: Any, graph: Graph) -> Chain | None:
     """What a task reads of an ND2 file, if that is all it does."""
     if not isinstance(task, Task) or task.func not in _GETTERS:
         return None
     source = task.args[0]
     node = graph.get(source.key) if isinstance(source, TaskRef) else source
-    adapter: Any = node.value if isinstance(node, DataNode) else node
-    if _nd2_array(adapter) is None:
+    if not _is_nd2(node):
         return None
-    whole = tuple(range(size) for size in adapter.shape)
-    return _cropped(whole, _plain(task.args[1]))
+    shape = _plain(node).shape
+    whole = Chain(tuple(range(size) for size in shape), tuple(range(len(shape))))
+    return whole._cropped(_plain(task.args[1]))  # noqa: SLF001
 
 
-def _crops_of(
-    key: Hashable,
-    positions: tuple[Positions, ...],
-    graph: Graph,
-    consumers: Mapping[Hashable, list[Hashable]],
-    keys: set[Hashable],
-) -> dict[Hashable, tuple[Positions, ...]]:
-    """The last crops of all chains that start at `key`; empty if anything else needs the block."""
-    last: dict[Hashable, tuple[Positions, ...]] = {}
-    pending = [(key, positions)]
-    while pending:
-        at, held = pending.pop()
-        for consumer in consumers[at]:
-            task = graph[consumer]
-            cropped = None
-            if isinstance(task, Task) and task.func is getitem and len(task.args) == 2:
-                cropped = _cropped(held, _plain(task.args[1]))
-            if cropped is not None:
-                ends = consumer in keys or not consumers[consumer]
-                pending.append((consumer, cropped))
-                if ends:
-                    last[consumer] = cropped
-            elif at == key:
-                return {}
-            else:
-                last[at] = held
-    return last
+def _is_elementwise(task: Task) -> bool:
+    """Whether a task works on each element of one array alone."""
+    func = task.func
+    known = func in _ELEMENTWISE or (isinstance(func, np.ufunc) and func.nout == 1)
+    others = [_plain(arg) for arg in (*task.args, *task.kwargs.values())]
+    arrays = sum(isinstance(arg, TaskRef) for arg in others)
+    return bool(
+        known
+        and arrays == 1
+        and len(task.dependencies) == 1
+        and all(
+            isinstance(arg, (TaskRef, np.dtype, str, type(None))) or np.ndim(arg) == 0
+            for arg in others
+        )
+    )
 
 
-def _plain(index: Any) -> Any:
-    return index.value if isinstance(index, DataNode) else index
+def _is_positions(crop: Any) -> bool:
+    array = np.asarray(crop)
+    return array.ndim == 1 and array.dtype.kind in "iu"
 
 
-def _cropped(held: tuple[Positions, ...], index: Any) -> tuple[Positions, ...] | None:
-    """Positions after one more crop; None if it is more than a crop."""
-    if not isinstance(index, tuple):
-        index = (index,)
-    lists = [part for part in index if isinstance(part, (list, np.ndarray))]
-    numbers = [part for part in index if isinstance(part, (int, np.integer))]
-    if len(lists) > 1 or (lists and numbers):
-        return None  # NumPy pairs them, or moves axes
-    remaining = list(index)
-    result: list[Positions] = []
-    for part in held:
-        if isinstance(part, int) or not remaining:
-            result.append(part)
-            continue
-        crop = remaining.pop(0)
-        if isinstance(crop, (int, np.integer)):
-            result.append(int(part[crop]))
-        elif isinstance(crop, slice):
-            result.append(part[crop])
-        elif isinstance(crop, (list, np.ndarray)) and np.asarray(crop).dtype.kind == "i":
-            if np.ndim(crop) != 1:
-                return None
-            result.append(np.asarray(part)[np.asarray(crop)])
-        else:
-            return None
-    return None if remaining else tuple(result)
-
-
-def _size(positions: tuple[Positions, ...]) -> int:
-    return math.prod(1 if isinstance(part, int) else len(part) for part in positions)
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, DataNode) else value
 
 
 def _as_index(part: Positions) -> Any:

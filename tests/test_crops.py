@@ -1,0 +1,182 @@
+"""Crops of dask arrays that are joined into the reads: what is read, and that the result is right."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+import numpy as np
+import pytest
+import xarray as xr
+from dask.base import compute
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xarray_nd2 import _array
+from xarray_nd2._crops import CropOptimization, register
+from xarray_nd2.testing import write_nd2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from xarray_nd2._selection import Selection
+
+    Step = Callable[[xr.DataArray], xr.DataArray]
+
+CROP: dict[str, Any] = {"T": 3, "Y": slice(10, 20), "X": slice(5, 15)}
+ONE = 2 * 10 * 10  # values of the crop
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("crops") / "run.nd2"
+    frames = np.random.default_rng(6).integers(0, 2**16, (6, 2, 40, 30)).astype("uint16")
+    write_nd2(path, frames, "TCYX", channels=["DAPI", "GFP"])
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Number of values of every read."""
+    sizes: list[int] = []
+    read = _array.ND2BackendArray._read
+
+    def counted(self: _array.ND2BackendArray, selection: Selection) -> np.ndarray:
+        sizes.append(selection.size)
+        return read(self, selection)
+
+    monkeypatch.setattr(_array.ND2BackendArray, "_read", counted)
+    return sizes
+
+
+CASES: dict[str, tuple[Step, int]] = {
+    "crop": (lambda a: a.isel(CROP), ONE),
+    "channel, crop": (lambda a: a.sel(C="GFP").isel(CROP), ONE // 2),
+    "crop of crop": (
+        lambda a: a.isel(Y=slice(5, 35)).isel(T=3).isel(X=slice(5, 15), Y=slice(5, 15)),
+        ONE,
+    ),
+    "astype": (lambda a: a.astype("f4").isel(CROP), ONE),
+    "arithmetic": (lambda a: (2 * (a.astype("f8") - 100) / 3).clip(0).isel(CROP), ONE),
+    "ufunc": (lambda a: np.sqrt(a).isel(CROP), ONE),
+    "transpose": (lambda a: a.transpose("X", "T", "C", "Y").isel(CROP), ONE),
+    "all of it": (
+        lambda a: (a.transpose("X", ...)[3:9] * 2).isel(T=3).transpose("Y", "C", "X")[4:8, 1],
+        4 * 6,
+    ),
+    "backwards": (lambda a: a[..., ::-2].isel(T=3, Y=slice(20, 10, -1))[..., 2:7], 2 * 10 * 5),
+    "two crops": (
+        lambda a: (
+            a.isel(CROP).drop_vars("Y")
+            + a.isel(T=3, Y=slice(25, 35), X=slice(5, 15)).drop_vars("Y")
+        ),
+        2 * ONE,
+    ),
+    "crop, list": (lambda a: a.isel(CROP).isel(X=[5, 1, 1]), ONE),
+    "projection of crops": (lambda a: a.isel(Y=slice(0, 8)).max("T"), 6 * 2 * 8 * 30),
+    # No crop to join: nothing changes, and nothing is read twice.
+    "whole": (lambda a: a * 2, 6 * 2 * 40 * 30),
+    "difference": (lambda a: a.astype("i4").diff("T"), 6 * 2 * 40 * 30),
+    "block and crop": (lambda a: a.isel(T=slice(0, 3)).mean("T") + a.isel(T=1), 3 * 2 * 40 * 30),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reads_no_more_than_the_crop(name: str, run: Path, reads: list[int]) -> None:
+    step, expected = CASES[name]
+    ds = xr.open_dataset(run, chunks={"T": 3})
+    result = step(ds.image)
+    reads.clear()
+    computed = result.compute(scheduler="sync")
+    assert sum(reads) == expected
+    xr.testing.assert_identical(computed, step(xr.open_dataset(run).load().image))
+
+
+def test_several_results_in_one_graph(run: Path, reads: list[int]) -> None:
+    image = xr.open_dataset(run, chunks={"T": 3}).image
+    parts = [image.isel(T=1, Y=slice(y, y + 4)) for y in (0, 10, 20)]
+    reads.clear()
+    results = compute(*parts, scheduler="sync")
+    assert sum(reads) == 3 * 2 * 4 * 30
+    expected = xr.open_dataset(run).load().image
+    for y, result in zip((0, 10, 20), results, strict=True):
+        xr.testing.assert_identical(result, expected.isel(T=1, Y=slice(y, y + 4)))
+
+
+def test_overlapping_crops_read_the_block_once(run: Path, reads: list[int]) -> None:
+    image = xr.open_dataset(run, chunks={"T": 3}).image
+    reads.clear()
+    compute(*(image.isel(T=1, Y=slice(y, None)) for y in range(20)), scheduler="sync")
+    assert sum(reads) == 3 * 2 * 40 * 30
+
+
+steps = st.one_of(
+    st.builds(lambda axis, start, size: ("slice", axis, start, size), st.integers(0, 3),
+              st.integers(-9, 9), st.sampled_from([1, 3, 8, None])),
+    st.builds(lambda axis, at: ("int", axis, at, 0), st.integers(0, 3), st.integers(0, 2)),
+    st.builds(lambda axis: ("reverse", axis, 0, 0), st.integers(0, 3)),
+    st.builds(lambda axis: ("turn", axis, 0, 0), st.integers(1, 3)),
+    st.just(("double", 0, 0, 0)),
+    st.builds(lambda axis: ("list", axis, 0, 0), st.integers(0, 3)),
+)  # fmt: skip
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(steps, max_size=6))
+def test_any_chain(run: Path, chain: list[tuple[str, int, int, int | None]]) -> None:
+    """Whatever is done to the array, the result is that of NumPy."""
+    lazy = xr.open_dataset(run, chunks={"T": 2}).image
+    known = xr.open_dataset(run).load().image
+    for kind, axis, start, size in chain:
+        if axis >= lazy.ndim:
+            continue
+        dim = lazy.dims[axis]
+        key: Any = None
+        if kind == "slice":
+            key = slice(start, None if size is None else start + size)
+        elif kind == "int" and lazy.sizes[dim] > start:
+            key = start
+        elif kind == "reverse":
+            key = slice(None, None, -1)
+        elif kind == "list" and lazy.sizes[dim] > 1:
+            key = [1, 0, 1]
+        elif kind == "turn":
+            order = lazy.dims[axis:] + lazy.dims[:axis]
+            lazy, known = lazy.transpose(*order), known.transpose(*order)
+        elif kind == "double":
+            lazy, known = lazy * 2, known * 2
+        if key is not None:
+            lazy, known = lazy.isel({dim: key}), known.isel({dim: key})
+    xr.testing.assert_identical(lazy.compute(scheduler="sync"), known)
+
+
+def test_other_arrays_are_left_to_dask() -> None:
+    import dask.array as da
+
+    register()
+    array = da.arange(100, chunks=10)
+    assert (array + 1)[5:7].sum().compute() == 13
+
+
+def test_configuration_can_be_sent() -> None:
+    optimization = CropOptimization()
+    assert optimization
+    assert json.loads(json.dumps({"array_optimize": optimization})) == {"array_optimize": ""}
+    assert isinstance(pickle.loads(pickle.dumps(optimization)), CropOptimization)
+
+
+def test_a_users_own_optimization_stays() -> None:
+    def own(dsk: Any, keys: Any) -> Any:
+        return dsk
+
+    with dask.config.set(array_optimize=own):
+        register()
+        assert dask.config.get("array_optimize") is own
+    with dask.config.set(array_optimize=False):
+        register()
+        assert dask.config.get("array_optimize") is False
