@@ -57,6 +57,24 @@ async def test_slots_are_shared_by_all_callers() -> None:
     assert now == 0
 
 
+async def test_bytes_in_flight_are_bounded() -> None:
+    slots = Slots()
+    now = most = 0
+
+    async def work(size: int) -> None:
+        nonlocal now, most
+        async with slots.one(64, size):
+            now += size
+            most = max(most, now)
+            await asyncio.sleep(0.001)
+            now -= size
+
+    megabyte = 2**20
+    await asyncio.gather(*(work(size * megabyte) for size in [3, 10, 1, 25] * 10), work(2**30))
+    assert now == 0
+    assert 32 * megabyte < most <= 2**30  # more than is allowed goes alone
+
+
 async def test_slot_of_a_cancelled_caller_is_free_again() -> None:
     slots = Slots()
 

@@ -151,7 +151,7 @@ def test_large_frame_is_split_at_rows() -> None:
 
 
 def test_small_frames_are_read_together() -> None:
-    layout = layout_of((("T", 1000),), 1, 16, 16, gap=4096)
+    layout = layout_of((("T", 800),), 1, 16, 16, gap=4096)
     plan = planned(layout, (slice(None),) * 3)
     assert plan.requests == 1
 

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2._transport import Transport
 
+_IN_FLIGHT = 64 * 1024 * 1024  # bytes asked for at a time: several times what any link holds
 _FRAME_CACHE = 128 * 1024 * 1024  # bytes
 
 
@@ -49,32 +50,36 @@ def slots(pid: int, loop: asyncio.AbstractEventLoop) -> Slots:  # noqa: ARG001  
 
 
 class Slots:
-    """Counts requests in flight, and holds back those above a limit.
+    """Bounds the requests in flight, and the bytes that they may bring.
 
-    The limit is the caller's: whoever allows fewer waits until fewer are in flight.
+    The limit on requests is the caller's: whoever allows fewer waits until fewer are in flight.
     """
 
     def __init__(self) -> None:
         self._taken = 0
+        self._bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def one(self, limit: int) -> AsyncIterator[None]:
-        """Hold a slot, once fewer than `limit` are taken."""
-        while self._taken >= limit:
+    async def one(self, limit: int, size: int = 0) -> AsyncIterator[None]:
+        """Hold a slot for `size` bytes, once fewer than `limit` are taken and the bytes fit."""
+        while self._taken >= limit or (self._taken and self._bytes + size > _IN_FLIGHT):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
                 await turn
-            finally:
-                if turn.cancelled():
-                    with suppress(ValueError):
-                        self._waiting.remove(turn)
+            except asyncio.CancelledError:
+                if not turn.cancelled():
+                    self._wake()  # it was this one's turn: pass it on
+                raise
         self._taken += 1
+        self._bytes += size
+        self._wake()  # there may be room for more than one
         try:
             yield
         finally:
             self._taken -= 1
+            self._bytes -= size
             self._wake()
 
     def _wake(self) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-MAX_REQUEST: Final = 8 * 1024 * 1024
+MAX_REQUEST: Final = 4 * 1024 * 1024
 """Ranges are split above this many bytes, so that one frame uses several connections."""
 
 

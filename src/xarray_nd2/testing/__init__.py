@@ -6,8 +6,9 @@ loopback and keep a log of every request, its bytes and its time; they can be sl
 
 from __future__ import annotations
 
-from xarray_nd2.testing._http import Fault, RangeServer
+from xarray_nd2.testing._http import RangeServer
 from xarray_nd2.testing._log import Request, RequestLog
+from xarray_nd2.testing._loopback import Fault
 from xarray_nd2.testing._metadata import Channel
 from xarray_nd2.testing._s3 import S3Server
 from xarray_nd2.testing._writer import write_nd2

@@ -13,15 +13,17 @@ class Request:
     Attributes
     ----------
     method, path : str
-        As they were sent, the path without query.
+        As they were sent, the path unquoted and without query.
     start, stop : int or None
-        Range of bytes that was sent back, of the object; None where it was the whole or nothing.
+        Range of bytes that was asked for, from the start of the object and no further than its end;
+        None where the request named no range, or no object.
     status : int
-        Of the answer.
+        Of the answer; 0 where there was none.
     nbytes : int
         Bytes of body that were sent.
     began, ended : float
-        When the request had arrived and when the last byte was sent, in monotonic seconds.
+        When the request had arrived and when the last bytes of the answer left, in monotonic
+        seconds.
     """
 
     method: str
@@ -35,7 +37,10 @@ class Request:
 
 
 class RequestLog:
-    """All requests to a server since it started or the log was cleared; safe for threads."""
+    """All requests to a server since it started or the log was cleared; safe for threads.
+
+    A request is in the log before its last byte leaves: a client that has its answer finds it here.
+    """
 
     def __init__(self) -> None:
         self._entries: list[Request] = []
@@ -74,7 +79,9 @@ class RequestLog:
     def round_trips(self) -> int:
         """Length of the longest chain of requests that waited for each other.
 
-        A request that began after another had ended may have depended on it.
+        A request that began after another had ended may have depended on it; only the clock tells.
+        So this means something where the latency of the server is longer than a client takes to
+        send all that it has to send at once.
         """
         count, last_end = 0, float("-inf")
         for entry in sorted(self.entries, key=lambda entry: entry.ended):
