@@ -12,8 +12,8 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import fsspec
 import fsspec.utils
@@ -24,9 +24,11 @@ from xarray_nd2._location import is_local, local_path
 from xarray_nd2._transport import DirectTransport, LocalFile, OpenFile, transport_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from xarray_nd2._transport import Transport
+
+T = TypeVar("T")
 
 _IN_FLIGHT = 64 * 1024 * 1024  # bytes asked for at a time: several times what any link holds
 _FRAME_CACHE = 128 * 1024 * 1024  # bytes
@@ -134,3 +136,16 @@ def _with_connections(
         config = {"max_pool_connections": max_connections, **options.get("config_kwargs", {})}
         options["config_kwargs"] = config
     return options
+
+
+def wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the I/O loop of another thread and wait for it."""
+    with suppress(RuntimeError):
+        if asyncio.get_running_loop() is loop:
+            work.close()
+            raise AssertionError("a blocking read on the event loop that would have to do it")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # when this thread was interrupted while it waited

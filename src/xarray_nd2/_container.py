@@ -75,6 +75,8 @@ class ChunkMap:
         order of the map.
     boundaries : ndarray of int64
         Sorted offsets of all chunks, the map's own last.
+    shared : ndarray of int64
+        Offsets that the map gives to more than one chunk; there are none in a sound file.
     """
 
     chunks: Mapping[bytes, ChunkExtent]
@@ -82,6 +84,7 @@ class ChunkMap:
     frame_offset: NDArray[np.int64]
     frame_length: NDArray[np.int64]
     boundaries: NDArray[np.int64]
+    shared: NDArray[np.int64]
 
     def room(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes from each offset to the next chunk, -1 where none follows."""
@@ -148,8 +151,8 @@ def parse_footer(tail: bytes, size: int) -> int:
     )
     if signature != MAP_SIGNATURE:
         raise ND2FormatError(
-            f"no chunk map signature in the last {FOOTER.size} of {size} bytes: "
-            "the file is truncated or its acquisition was cut short"
+            f"no chunk map signature in the last {FOOTER.size} of {size} bytes: the file is "
+            "truncated or its acquisition was cut short; rescue=True opens what is left of it"
         )
     if not SIGNATURE_SIZE <= location <= size - FOOTER.size - CHUNK_HEADER.size:
         raise ND2FormatError(f"the chunk map is said to be at byte {location} of {size}")
@@ -210,15 +213,18 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
     Raises
     ------
     ND2FormatError
-        The map does not end with its signature.
+        The map is not a list that ends with its signature.
     """
+    damaged = ND2FormatError(f"the chunk map at byte {location} ends without its signature")
+    if data.count(b"!") > len(data) // 3:  # an entry has one name and few bytes that look so
+        raise damaged
     buffer = np.frombuffer(data, np.uint8)
     ends = _entry_ends(buffer)
     starts = np.concatenate([[0], ends[:-1] + 1 + _ENTRY_VALUES])[: len(ends)]
     signed = np.flatnonzero(ends - starts + 1 == len(MAP_SIGNATURE))
     last = next((i for i in signed if data[starts[i] : ends[i] + 1] == MAP_SIGNATURE), None)
     if last is None:
-        raise ND2FormatError(f"the chunk map at byte {location} ends without its signature")
+        raise damaged
     starts, ends = starts[:last], ends[:last]
 
     values = sliding_window_view(buffer, _ENTRY_VALUES)[ends + 1].view("<u8")
@@ -231,7 +237,7 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
     is_frame = (prefix == np.frombuffer(_FRAME_PREFIX, np.uint8)).all(axis=1)
     is_frame &= bar == starts + len(_FRAME_PREFIX) - 1
 
-    boundaries = np.unique(np.append(offsets, location))
+    boundaries, times = np.unique(np.append(offsets, location), return_counts=True)
     chunks = {}
     for i in np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame)).tolist():
         following = int(np.searchsorted(boundaries, offsets[i], side="right"))
@@ -241,7 +247,12 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
             int(boundaries[following]) if following < len(boundaries) else location,
         )
     return ChunkMap(
-        chunks, number[is_frame], offsets[is_frame], lengths[is_frame], boundaries=boundaries
+        chunks,
+        number[is_frame],
+        offsets[is_frame],
+        lengths[is_frame],
+        boundaries,
+        boundaries[times > 1],
     )
 
 

@@ -24,6 +24,7 @@ Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 SAMPLE_NAMES = ("Red", "Green", "Blue", "Alpha")
+_LONGEST_NAME = 255  # characters; an array of names takes as much for each as for the longest
 
 
 def read_coordinates(
@@ -53,7 +54,10 @@ def read_coordinates(
     coordinates: dict[str, Coordinate] = {}
     loop_dims = tuple(dim for dim, _ in image.loops)
     measured = _measured_times(times, tuple(size for _, size in image.loops))
-    for (dim, size), loop in zip(image.loops, file.experiment, strict=True):
+    if image.loops and not file.experiment:
+        attrs = {"units": "1", "long_name": "number of the frame; the experiment is lost"}
+        coordinates["U"] = ("U",), np.arange(image.loops[0][1]), attrs
+    for (dim, size), loop in zip(image.loops, file.experiment, strict=bool(file.experiment)):
         if dim == "T":
             first = None if measured is None else _first_along(measured, loop_dims.index("T"))
             coordinates[dim] = _time_axis(loop, size, first)
@@ -79,6 +83,8 @@ def _pixel_axes(file: nd2.ND2File, image: ImageFacts) -> dict[str, Coordinate]:
     axes: dict[str, Coordinate] = {}
     for dim, size, step in (("Y", image.height, voxel.y), ("X", image.width, voxel.x)):
         attrs = {"units": "µm", "long_name": f"{dim} from the centre of the first pixel"}
+        if not file.metadata.channels:
+            attrs = {"units": "1", "long_name": f"number of the pixel along {dim}"}
         axes[dim] = (dim,), np.arange(size) * float(step), attrs
     if image.samples > 1:
         names = np.array(SAMPLE_NAMES[: image.samples])
@@ -198,13 +204,13 @@ def _unique(names: list[str]) -> list[str]:
     >>> _unique(["DAPI", "GFP", "DAPI"])
     ['DAPI', 'GFP', 'DAPI (2)']
     """
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     result = []
-    for name in names:
-        distinct, number = name, 1
+    for given in names:
+        name = distinct = str(given)[:_LONGEST_NAME]
         while distinct in taken:
-            number += 1
-            distinct = f"{name} ({number})"
-        taken.add(distinct)
+            taken[name] += 1
+            distinct = f"{name} ({taken[name]})"
+        taken[distinct] = 1
         result.append(distinct)
     return result

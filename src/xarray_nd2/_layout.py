@@ -152,7 +152,7 @@ def frame_offsets(
 
     In every file seen the data of a frame starts `USUAL_DATA_OFFSET` bytes into its chunk. That is
     verified for free: up to the next chunk there must be room for the data and no more than the
-    alignment adds.
+    alignment adds. Of several frames that are said to share a place at most one can be there.
 
     Parameters
     ----------
@@ -186,5 +186,6 @@ def frame_offsets(
     room = chunk_map.room(chunk_offset)
     slack = room - (USUAL_DATA_OFFSET + data_length)
     doubtful = present & ((slack < 0) | (slack >= 4096) | (data_length < 0))
+    doubtful |= present & np.isin(chunk_offset, chunk_map.shared)
     data_offset = np.where(present, chunk_offset + USUAL_DATA_OFFSET, MISSING)
     return data_offset, data_length, doubtful

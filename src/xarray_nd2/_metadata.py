@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import math
+import operator
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +30,19 @@ if TYPE_CHECKING:
     from xarray_nd2._labels import Coordinate
 
 TIMES_CHUNK = b"CustomData|AcqTimesCache!"
-MAX_FRAMES = 100_000_000
+# Instead of picture metadata that is lost: no planes, no calibration.
+NO_PICTURE = (
+    b'<variant><no_name><bCalibrated runtype="bool" value="false"/>'
+    b'<dCalibration runtype="double" value="0"/>'
+    b'<sPicturePlanes><uiCount runtype="lx_uint32" value="0"/></sPicturePlanes></no_name></variant>'
+)
+
+# What a file may say of itself before that is taken for a lie.
+_MAX_SIDE = 2**24  # pixels
+_MAX_COMPONENTS = 4096
+_MAX_OPTICS = 10_000  # characters of a text that the library searches
+_MAX_EMPTY = 1_000_000  # frames that an experiment planned, however few of them were written
+_MAX_INFLATION = 1032  # of zlib (https://zlib.net/zlib_tech.html)
 
 _DIM_OF_LOOP = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 # `ePixelType` of the attributes: signed, unsigned, real (Laboratory Imaging's limnd2).
@@ -64,6 +77,28 @@ class ImageFacts:
     compression: Literal["none", "lossless"]
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the file holds, by which is judged what it says of its sizes.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the file.
+    frames : int
+        Frames in it.
+    largest : int
+        Bytes of the largest of them, as far as its map tells.
+    numbered : int
+        Of a file that was rescued: one more than the highest number of a frame; otherwise 0.
+    """
+
+    size: int
+    frames: int
+    largest: int
+    numbered: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Metadata:
     """Everything that is known of a file when it has been opened.
@@ -96,7 +131,10 @@ def metadata_chunks(version: tuple[int, int]) -> dict[str, bytes]:
 
 
 def read_metadata(
-    skeleton: bytes, version: tuple[int, int], times: NDArray[np.float64] | None
+    skeleton: bytes,
+    version: tuple[int, int],
+    times: NDArray[np.float64] | None,
+    stored: Stored,
 ) -> Metadata:
     """Read a file's metadata from its skeleton.
 
@@ -108,6 +146,8 @@ def read_metadata(
         Of the format.
     times : ndarray of float64 or None
         Acquisition time of each frame in ms since the start, where the file has them.
+    stored : Stored
+        What the file holds.
 
     Returns
     -------
@@ -116,7 +156,7 @@ def read_metadata(
     Raises
     ------
     ND2FormatError
-        The metadata is missing or cannot be understood.
+        The metadata is missing, cannot be understood, or describes more than the file can hold.
     ND2UnsupportedError
         The frames are compressed in a lossy way, or are of an unknown pixel type.
     """
@@ -127,11 +167,15 @@ def read_metadata(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with nd2.ND2File(io.BytesIO(skeleton)) as file:
-                raw = {part: _raw_chunk(file, names[part]) for part in ("attributes", "picture")}
-                image = _image_facts(file, raw["attributes"])
+                attributes = _raw_chunk(file, names["attributes"], "SLxImageAttributes")
+                picture = _raw_chunk(file, names["picture"], "SLxPictureMetadata")
+                _check_planes(picture)
+                image = _image_facts(file, attributes, stored)
+                if len(file.text_info.get("optics", "")) > _MAX_OPTICS:
+                    raise ND2FormatError("the text on its optics is too long")  # noqa: TRY301
                 return Metadata(
                     image,
-                    read_coordinates(file, image, raw["picture"], times),
+                    read_coordinates(file, image, picture, times),
                     _image_attrs(file),
                     _file_attrs(file, version),
                 )
@@ -143,32 +187,47 @@ def read_metadata(
         ) from error
 
 
-def _raw_chunk(file: nd2.ND2File, name: bytes) -> Mapping[str, Any]:
+def _raw_chunk(file: nd2.ND2File, name: bytes, wrapper: str) -> Mapping[str, Any]:
     """The chunk as nested mappings, without the wrapper it has in version 3."""
     key = name.decode().rstrip("!")
     chunk = file.unstructured_metadata(strip_prefix=False, include={key})[key]
-    wrapped = next(iter(chunk.values())) if len(chunk) == 1 else chunk
-    return wrapped if isinstance(wrapped, dict) else chunk
+    raw: Mapping[str, Any] = chunk.get(wrapper, chunk)
+    return raw
 
 
-def _image_facts(file: nd2.ND2File, raw: Mapping[str, Any]) -> ImageFacts:
+def _check_planes(picture: Mapping[str, Any]) -> None:
+    """Check the numbers of components, for which the library makes lists."""
+    planes = picture.get("sPicturePlanes", {})
+    planes = planes.get("sPlaneNew") or planes.get("sPlane", {})
+    counts = [plane.get("uiCompCount", 1) for plane in planes.values()]
+    if min(counts, default=0) < 0 or sum(counts) > _MAX_COMPONENTS:
+        raise ND2FormatError(f"impossible numbers of components: {counts[:8]}")
+
+
+def _image_facts(file: nd2.ND2File, raw: Mapping[str, Any], stored: Stored) -> ImageFacts:
     attributes = file.attributes
     if attributes.compressionType == "lossy":
         raise ND2UnsupportedError("its frames are compressed in a lossy way")
-    bits, components = attributes.bitsPerComponentInMemory, attributes.componentCount
+    bits = operator.index(attributes.bitsPerComponentInMemory)
+    components = operator.index(attributes.componentCount)
     kind = _KIND_OF_PIXEL_TYPE.get(raw.get("ePixelType", -1), attributes.pixelDataType[0])
     if bits not in ((16, 32, 64) if kind == "f" else (8, 16, 32)):
         raise ND2UnsupportedError(f"pixels of {bits} bits of kind {kind!r} are not known")
     dtype = np.dtype(f"<{kind}{bits // 8}")
-    height, width = attributes.heightPx, attributes.widthPx or 0
-    channels = attributes.channelCount or 1
+    height = operator.index(attributes.heightPx)
+    width = operator.index(attributes.widthPx or 0)
+    channels = operator.index(attributes.channelCount or components)
     samples = components // channels
     # Colour is three or four components in one channel; any other number is channels.
     if channels * samples != components or samples not in (1, 3, 4):
         channels, samples = components, 1
     row = width * components * dtype.itemsize
-    row_stride = attributes.widthBytes or row
-    if min(height, width, components) < 1 or row_stride < row:
+    row_stride = operator.index(attributes.widthBytes or row)
+    if (
+        not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE)
+        or not 0 < components <= _MAX_COMPONENTS
+        or row_stride < row
+    ):
         raise ND2FormatError(
             f"impossible frames: {width} by {height} pixels of {components} components, "
             f"{row_stride} bytes a row"
@@ -176,28 +235,40 @@ def _image_facts(file: nd2.ND2File, raw: Mapping[str, Any]) -> ImageFacts:
     compression: Literal["none", "lossless"] = (
         "lossless" if attributes.compressionType == "lossless" else "none"
     )
+    most = stored.size if compression == "none" else stored.largest * _MAX_INFLATION
+    if height * row_stride > most:
+        raise ND2FormatError(
+            f"a frame is said to take {height * row_stride} bytes, of which there can be {most}"
+        )
     return ImageFacts(
-        _loops(file), channels, height, width, samples, dtype, row_stride, compression
+        _loops(file, stored), channels, height, width, samples, dtype, row_stride, compression
     )
 
 
-def _loops(file: nd2.ND2File) -> tuple[tuple[str, int], ...]:
+def _loops(file: nd2.ND2File, stored: Stored) -> tuple[tuple[str, int], ...]:
     loops: dict[str, int] = {}
     for loop in file.experiment:
         dim = _DIM_OF_LOOP.get(loop.type, "U")
-        loops[dim if dim not in loops else f"{dim}{len(loops)}"] = int(loop.count)
-    if math.prod(loops.values()) > MAX_FRAMES or min(loops.values(), default=1) < 1:
-        raise ND2FormatError(f"an impossible number of frames: {loops}")
+        loops[dim if dim not in loops else f"{dim}{len(loops)}"] = operator.index(loop.count)
+    numbered = max(stored.numbered, operator.index(file.attributes.sequenceCount))
+    if stored.numbered and not loops and numbered > 1:
+        loops["U"] = numbered
+    most = max(_MAX_EMPTY, 100 * stored.frames)
+    if math.prod(loops.values()) > most or min(loops.values(), default=1) < 1:
+        raise ND2FormatError(
+            f"an impossible number of frames: {loops}, of which the file has {stored.frames}"
+        )
     return tuple(loops.items())
 
 
 def _image_attrs(file: nd2.ND2File) -> dict[str, Any]:
-    voxel = file.voxel_size()
     attrs: dict[str, Any] = {
         "long_name": "intensity",
         "bits_significant": int(file.attributes.bitsPerComponentSignificant),
-        "pixel_size_um": [float(voxel.y), float(voxel.x)],
     }
+    if file.metadata.channels:
+        voxel = file.voxel_size()
+        attrs["pixel_size_um"] = [float(voxel.y), float(voxel.x)]
     microscope = next((c.microscope for c in file.metadata.channels or []), None)
     for key, name in (
         ("objective", "objectiveName"),

@@ -6,6 +6,7 @@ the beginning often holds the largest metadata. What is then still missing is fe
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,8 +16,16 @@ import numpy as np
 
 from xarray_nd2 import _container as container
 from xarray_nd2._layout import MISSING, TIMESTAMP_SIZE, FrameLayout, FrameTable, frame_offsets
-from xarray_nd2._metadata import TIMES_CHUNK, metadata_chunks, read_metadata
+from xarray_nd2._metadata import (
+    NO_PICTURE,
+    TIMES_CHUNK,
+    Stored,
+    metadata_chunks,
+    read_metadata,
+)
 from xarray_nd2._plan import coalesce
+from xarray_nd2._rescue import find_chunks
+from xarray_nd2._screen import check_metadata
 from xarray_nd2.errors import ND2FormatError, naming
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2._container import ChunkExtent, ChunkMap
     from xarray_nd2._metadata import ImageFacts, Metadata
+    from xarray_nd2._rescue import FoundChunks
     from xarray_nd2._source import ByteSource
 
 END_SIZE = 256 * 1024
@@ -34,21 +44,32 @@ END_SIZE = 256 * 1024
 _GAP = 64 * 1024  # bytes between metadata chunks that are read over
 _MAP_GUESS = 4 * 1024 * 1024  # of a map that is not in the end already read; its header tells more
 _NAME_AREA = 2 * container.CHUNK_ALIGNMENT  # of a chunk at most, before its data
-_MAX_METADATA = 256 * 1024 * 1024
+_MAX_METADATA = 256 * 1024 * 1024  # bytes of one chunk
 _FRAME_HEADER = container.CHUNK_HEADER.size + 32  # and its name
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedFile:
-    """A file ready to be read: its pinned source, its layout and what it says of itself."""
+    """A file ready to be read: its pinned source, its layout and what it says of itself.
+
+    Of a file that was rescued, `rescued` tells what was found and what was lost.
+    """
 
     source: ByteSource
     layout: FrameLayout
     metadata: Metadata
+    rescued: str = ""
 
 
-def open_nd2(source: ByteSource) -> OpenedFile:
+def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
     """Open the file of a source.
+
+    Parameters
+    ----------
+    source : ByteSource
+        Where it is.
+    rescue : bool
+        Look for the chunks of a file that has no usable map.
 
     Raises
     ------
@@ -62,11 +83,21 @@ def open_nd2(source: ByteSource) -> OpenedFile:
     with naming(source.name):
         known = _KnownBytes(source)
         version = container.parse_signature(known.head)
-        chunk_map = _read_chunk_map(known)
-        skeleton, times = _read_skeleton(known, chunk_map, version)
-        metadata = read_metadata(skeleton, version, times)
+        found: FoundChunks | None = None
+        try:
+            chunk_map = _read_chunk_map(known)
+        except ND2FormatError:
+            if not rescue:
+                raise
+            found = find_chunks(known.source.fetch, known.size, known.head)
+            chunk_map = found.as_map(metadata_chunks(version))
+        skeleton, times = _read_skeleton(known, chunk_map, version, rescued=found is not None)
+        stored = _stored(known, chunk_map, rescued=found is not None)
+        metadata = read_metadata(skeleton, version, times, stored)
         layout = _read_layout(known, chunk_map, metadata.image)
-    return OpenedFile(known.source, layout, metadata)
+    names = metadata_chunks(version) | {"times": TIMES_CHUNK}
+    rescued = found.describe(layout, names) if found else ""
+    return OpenedFile(known.source, layout, metadata, rescued)
 
 
 class _KnownBytes:
@@ -75,8 +106,9 @@ class _KnownBytes:
     def __init__(self, source: ByteSource) -> None:
         self.source, self.head, tail = source.begin(END_SIZE, END_SIZE)
         self.size = self.source.size
-        self._pieces = [(0, self.head), (self.size - len(tail), tail)]
         self.tail = tail
+        self._pieces = [(0, self.head)]
+        self._add(self.size - len(tail), self.size, tail)  # both ends may overlap
 
     def get(self, start: int, stop: int) -> bytes:
         """Bytes that `require` has read."""
@@ -138,12 +170,12 @@ def _read_chunk_map(known: _KnownBytes) -> ChunkMap:
 
 
 def _read_skeleton(
-    known: _KnownBytes, chunk_map: ChunkMap, version: tuple[int, int]
+    known: _KnownBytes, chunk_map: ChunkMap, version: tuple[int, int], *, rescued: bool
 ) -> tuple[bytes, NDArray[np.float64] | None]:
     """Fetch the metadata chunks; the times of the frames are only numbers and stay apart."""
     names = metadata_chunks(version)
     for part in ("attributes", "picture"):
-        if names[part] not in chunk_map.chunks:
+        if names[part] not in chunk_map.chunks and not rescued:
             raise ND2FormatError(
                 f"the chunk map has no {names[part].decode()!r}: the {part} of the image are missing"
             )
@@ -152,6 +184,9 @@ def _read_skeleton(
     known.require(_chunk_range(name, extent, known.size) for name, extent in extents.items())
     chunks = {name: _chunk_data(known, name, extent) for name, extent in extents.items()}
     times = chunks.pop(TIMES_CHUNK, None)
+    for name, data in chunks.items():
+        check_metadata(name, data)
+    chunks.setdefault(names["picture"], NO_PICTURE)  # where the file was rescued
     skeleton = container.build_skeleton(known.get(0, container.SIGNATURE_SIZE), chunks)
     if times is None:
         return skeleton, None
@@ -183,18 +218,18 @@ def _chunk_data(known: _KnownBytes, name: bytes, extent: ChunkExtent) -> bytes:
     return known.get(begin, end)
 
 
+def _stored(known: _KnownBytes, chunk_map: ChunkMap, *, rescued: bool) -> Stored:
+    lengths = chunk_map.frame_length
+    told = len(lengths) > 0 and lengths.min() >= 0
+    largest = min(known.size, int(lengths.max())) if told else known.size
+    numbered = int(chunk_map.frame_index.max(initial=0)) + 1 if rescued else 0
+    return Stored(known.size, len(lengths), largest, numbered)
+
+
 def _read_layout(known: _KnownBytes, chunk_map: ChunkMap, image: ImageFacts) -> FrameLayout:
-    count = 1
-    for _, size in image.loops:
-        count *= size
-    frame_size = image.height * image.row_stride
-    # zlib never shrinks by more than about 1032 (https://zlib.net/zlib_tech.html).
-    if frame_size > known.size * (1 if image.compression == "none" else 1032):
-        raise ND2FormatError(
-            f"a frame is said to take {frame_size} bytes, in a file of {known.size}"
-        )
-    plain = image.compression == "none"
-    offset, length, doubtful = frame_offsets(chunk_map, count, frame_size if plain else None)
+    count = math.prod(size for _, size in image.loops)
+    frame_size = image.height * image.row_stride if image.compression == "none" else None
+    offset, length, doubtful = frame_offsets(chunk_map, count, frame_size)
     if doubtful.any():
         _settle_doubts(known, chunk_map, offset, length, np.flatnonzero(doubtful))
     present = offset != MISSING
@@ -241,4 +276,5 @@ def _settle_doubts(
     for frame, (start, _), header in zip(frames[readable].tolist(), ranges, headers, strict=True):
         with suppress(ND2FormatError):
             skip, length = container.parse_chunk_header(header, b"ImageDataSeq|%d!" % frame, start)
-            data_offset[frame], data_length[frame] = start + skip, length
+            if start + skip + length <= known.size:
+                data_offset[frame], data_length[frame] = start + skip, length

@@ -105,7 +105,7 @@ async def read_fully(transport: Transport, start: int, stop: int, size: int | No
                 if start + len(received) == stop:
                     return Part(start, received)
         else:
-            data = received + part.data if received else part.data
+            data = received + bytes(part.data) if received else part.data
             end = part.facts.size if part.facts else size
             if len(data) > stop - start:
                 raise RangeIgnoredError("the store answers with more than the range asked for")

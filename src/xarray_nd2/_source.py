@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from xarray_nd2._connections import connect, decode_threads, observer, slots
+from xarray_nd2._connections import connect, decode_threads, observer, slots, wait_for
 from xarray_nd2._cost import DEFAULT_LINKS, Answer
 from xarray_nd2._location import host_of, open_file_path, public_text, public_url
 from xarray_nd2._retry import read_fully, status_of
@@ -37,15 +37,13 @@ from xarray_nd2.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from xarray_nd2._cost import Link, LinkObserver
     from xarray_nd2._transport import Bytes, Transport
 
     Deliver = Callable[[int, Bytes], None]
     Ranges = Iterable[tuple[int, int]]
-
-T = TypeVar("T")
 
 MAX_CONCURRENCY = 64
 """Requests in flight unless the caller says otherwise."""
@@ -164,7 +162,7 @@ class ByteSource:
                 with transport.reader() as read:
                     first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
             else:
-                facts, first, last = _run(transport.loop, self._begin(transport, head, tail))
+                facts, first, last = wait_for(transport.loop, self._begin(transport, head, tail))
             if (len(first), len(last)) != (min(head, facts.size), min(tail, facts.size)):
                 raise EOFError(f"{len(first)} and {len(last)} bytes at the ends of {facts.size}")  # noqa: TRY301
         except Exception as error:
@@ -202,7 +200,7 @@ class ByteSource:
         return facts, first.data, last.data
 
     def fetch(self, ranges: Ranges) -> list[bytes]:
-        """Read some ranges and return their bytes.
+        """Read some ranges of a file that is being opened, and return their bytes.
 
         Raises
         ------
@@ -215,7 +213,7 @@ class ByteSource:
         def keep(index: int, data: Bytes) -> None:
             parts[index] = bytes(data)
 
-        self.read(ranges, keep)
+        self._read(ranges, keep, MAX_CONCURRENCY, opening=True)
         return parts
 
     def read(
@@ -237,11 +235,17 @@ class ByteSource:
         ND2SourceError
             A range cannot be read, or the object has changed.
         """
+        self._read(ranges, deliver, max_concurrency, opening=False)
+
+    def _read(
+        self, ranges: Ranges, deliver: Deliver, max_concurrency: int, *, opening: bool
+    ) -> None:
         transport = self._transport()
         if isinstance(transport, DirectTransport):
             self._read_directly(transport, ranges, deliver)
         else:
-            _run(transport.loop, self._read_all(transport, ranges, deliver, max_concurrency))
+            work = self._read_all(transport, ranges, deliver, max_concurrency, opening=opening)
+            wait_for(transport.loop, work)
 
     async def aread(
         self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
@@ -274,8 +278,20 @@ class ByteSource:
         except (OSError, EOFError) as error:
             raise self._error(error, "reading") from error
 
+    async def _confirm(self, transport: Transport) -> None:
+        try:
+            self._check(await transport.confirm())
+        except Exception as error:
+            raise self._error(error, "looking at the file") from error
+
     async def _read_all(
-        self, transport: Transport, ranges: Ranges, deliver: Deliver, max_concurrency: int
+        self,
+        transport: Transport,
+        ranges: Ranges,
+        deliver: Deliver,
+        max_concurrency: int,
+        *,
+        opening: bool = False,
     ) -> None:
         remaining = enumerate(ranges)
         answers: list[Answer] = []
@@ -285,7 +301,7 @@ class ByteSource:
             # The tasks share one iterator: as many ranges are in flight as there are tasks.
             for index, (start, stop) in remaining:
                 # Held until the bytes are decoded: that bounds the memory for what arrives.
-                async with in_flight.one(max_concurrency):
+                async with in_flight.one(max_concurrency, stop - start):
                     asked = time.monotonic()
                     part = await self._read_one(transport, start, stop)
                     answers.append(_answer(asked, part))
@@ -296,13 +312,17 @@ class ByteSource:
                         decoding = partial(deliver, index, part.data)
                         await transport.loop.run_in_executor(threads, decoding)
 
+        failed = None
         try:
             async with asyncio.TaskGroup() as group:
+                if not opening:
+                    group.create_task(self._confirm(transport))
                 for _ in range(min(max_concurrency, transport.limit or max_concurrency)):
                     group.create_task(read_in_turn())
-        except ExceptionGroup as failed:
-            first = failed.exceptions[0]
-            raise first from first.__cause__
+        except ExceptionGroup as all_failed:
+            failed = all_failed.exceptions[0]
+        if failed is not None:
+            raise failed  # not in the handler: its context would be the group that holds it
         self._observer(transport).observe(answers)
 
     async def _read_one(self, transport: Transport, start: int, stop: int) -> Part:
@@ -332,7 +352,7 @@ class ByteSource:
         """The error of the tree for whatever went wrong in reading."""
         if isinstance(error, ND2Error):
             error.url = error.url or self.name
-            return error
+            raise error  # here, for one that was its own cause could not be pickled
         cause = public_text(str(error)) or type(error).__name__
         if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
             return ND2NotFoundError(f"there is no such file: {cause}", self.name)
@@ -364,16 +384,3 @@ async def _read_last(transport: Transport, count: int) -> Part | None:
 def _check_length(data: Bytes, start: int, stop: int) -> None:
     if len(data) != stop - start:
         raise EOFError(f"{len(data)} bytes came for {start}-{stop}")
-
-
-def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the I/O loop of another thread and wait for it."""
-    with suppress(RuntimeError):
-        if asyncio.get_running_loop() is loop:
-            work.close()
-            raise AssertionError("a blocking read on the event loop that would have to do it")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        return future.result()
-    finally:
-        future.cancel()  # when this thread was interrupted while it waited

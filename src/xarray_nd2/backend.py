@@ -42,6 +42,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         "max_concurrency",
         "missing_frames",
         "version",
+        "rescue",
     )
 
     def open_dataset(
@@ -54,6 +55,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         max_concurrency: int = MAX_CONCURRENCY,
         missing_frames: MissingFrames = "zeros",
         version: str | None = None,
+        rescue: bool = False,
     ) -> xr.Dataset:
         """Open an ND2 file as a dataset with the one data variable ``image``.
 
@@ -77,6 +79,10 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         version : str, optional
             Entity tag that the object must have; it also makes the names of dask's tasks distinct,
             so that a changed object is not taken for the one before.
+        rescue : bool, default False
+            Open what is left of a file that lost its end, such as one whose acquisition was cut
+            short: its chunks are looked for from the start. Frames that are not found are missing.
+            What was lost is told in a warning and in the attribute ``rescued``.
 
         Returns
         -------
@@ -102,7 +108,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         _crops.register()
-        opened = open_nd2(ByteSource.of(filename_or_obj, storage_options))
+        opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
         _require_version(opened.source, version)
         array = ND2BackendArray(
             opened.source, opened.layout, max_gap, max_concurrency, missing_frames
@@ -146,7 +152,12 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     coordinates = dict(metadata.coordinates)
     missing = layout.offsets.values() == MISSING
     if missing.any():
-        _warn_missing(opened.source.name, layout, missing, array.missing_frames)
+        what = "read as zeros" if array.missing_frames == "zeros" else "cannot be read"
+        _warn(
+            opened.source.name,
+            f"{np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
+            f"and {what}; see the coordinate frame_valid",
+        )
         coordinates["frame_valid"] = (
             tuple(name for name, _ in layout.loops),
             ~missing.reshape(layout.loop_shape),
@@ -157,18 +168,15 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
         coords=coordinates,
         attrs={"source": opened.source.name, **metadata.file_attrs},
     )
+    if opened.rescued:
+        dataset.attrs["rescued"] = opened.rescued
+        _warn(opened.source.name, opened.rescued)
     # Set here so that xarray does not put a signed URL there.
     dataset.encoding["source"] = opened.source.name
     return dataset
 
 
-def _warn_missing(name: str, layout: FrameLayout, missing: np.ndarray, read_as: str) -> None:
+def _warn(name: str, what: str) -> None:
     import warnings
 
-    what = "read as zeros" if read_as == "zeros" else "cannot be read"
-    warnings.warn(
-        f"{name}: {np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
-        f"and {what}; see the coordinate frame_valid",
-        UserWarning,
-        stacklevel=2,
-    )
+    warnings.warn(f"{name}: {what}", UserWarning, stacklevel=2)

@@ -15,6 +15,7 @@ Every one of them pickles, so a dask worker can send it to the client.
 
 from __future__ import annotations
 
+import pickle
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,11 @@ class ND2Error(Exception):
         return self.message if self.url is None else f"{self.url}: {self.message}"
 
     def __reduce__(self) -> tuple[type[ND2Error], tuple[str, str | None]]:
+        # With tblib, which dask's cluster loads, errors take along what caused them. Those of many
+        # a store's library do not pickle; the message tells of them.
+        for name in ("__cause__", "__context__"):
+            if not _pickles(getattr(self, name)):
+                setattr(self, name, None)
         return type(self), (self.message, self.url)
 
 
@@ -78,6 +84,14 @@ class ND2PermissionError(ND2SourceError, PermissionError):
 
 class ND2ChangedError(ND2SourceError):
     """The object is no longer the one that was opened."""
+
+
+def _pickles(error: BaseException | None) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  (made in this line)
+    except Exception:  # noqa: BLE001  (whatever a library raises here)
+        return False
+    return True
 
 
 @contextmanager

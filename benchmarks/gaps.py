@@ -1,0 +1,62 @@
+"""What is read over rather than asked for apart: the automatic choice beside fixed ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks._bench import Group, slower, traffic_of
+from benchmarks._clients import open_ours
+from benchmarks._measure import Contender, in_turns
+from benchmarks._server import CLOUD, LAN, WAN
+from benchmarks.crops import COLUMNS, EDGE, ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks._bench import Bench, Row
+    from benchmarks._server import Network
+
+GAPS = {"0": 0, "4k": 4096, "16k": 16_384, "64k": 65_536, "1M": 2**20, "100M": 100_000_000}
+_MOST_RATIO = 1.35
+_CROP = {"Y": ROWS, "X": COLUMNS}
+
+
+def run(bench: Bench) -> Group:
+    """Crop a large frame over three networks."""
+    rows: list[Row] = []
+    table: list[Sequence[str]] = []
+    for network in (LAN, CLOUD, WAN):
+        row, line = _crop(bench, network)
+        rows.append(row)
+        table.append(line)
+    return Group(
+        "gaps",
+        "Gaps",
+        f"A crop of {EDGE}² pixels from a frame of {bench.files.huge_side}², whose rows are "
+        f"{2 * bench.files.huge_side} bytes apart, over HTTP. The automatic choice of `max_gap`, "
+        "made after opening the file and learning from each read, beside the best of the fixed ones; "
+        "below, the seconds of each.",
+        rows,
+        [(("network", "automatic", *GAPS, "requests", "bytes"), table)],
+    )
+
+
+def _crop(bench: Bench, network: Network) -> tuple[Row, Sequence[str]]:
+    server = bench.server(network)
+    url = server.url(bench.files.huge)
+    images = {
+        name: open_ours(url, max_gap=gap).image
+        for name, gap in ({"automatic": None} | GAPS).items()
+    }
+    contenders = {
+        name: Contender(lambda _, image=image: image.isel(_CROP).values)  # type: ignore[misc]
+        for name, image in images.items()
+    }
+    times = in_turns(contenders, bench.repetitions)
+    best = min(GAPS, key=lambda name: times[name].median)
+    traffic = traffic_of(server, lambda: images["automatic"].isel(_CROP).values)
+    seconds = [f"{times[name].median:.3g}" for name in images]
+    line = (str(network), *seconds, str(traffic.requests), f"{traffic.nbytes:,}")
+    what = f"{network}, best {best}"
+    labelled = times | {"best fixed": times[best]}
+    return slower(what, labelled, "automatic", "best fixed", _MOST_RATIO), line

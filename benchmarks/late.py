@@ -1,0 +1,123 @@
+"""Crops that come late: what is read when something lies between the file and the selection."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from dask.base import compute as compute_together
+
+from benchmarks._bench import Group, traffic_of
+from benchmarks._clients import open_ours
+from benchmarks._files import CHANNELS, FRAME_SIZE, SIDE
+from benchmarks._server import LOOPBACK
+from benchmarks._worker import worker
+from benchmarks.crops import COLUMNS, EDGE, ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks._bench import Bench
+
+_T = 10
+_WINDOW = {"Y": ROWS, "X": COLUMNS}
+_CROP: dict[str, Any] = {"T": _T, **_WINDOW}
+_GAP = FRAME_SIZE // SIDE  # the rows of a crop are read together, frames are not
+_CROP_SIZE = ((EDGE - 1) * SIDE + EDGE) * FRAME_SIZE // SIDE**2
+
+
+def _two_crops(image: Any) -> None:
+    first, second = image.isel(_CROP), image.isel(T=_T - 1, Y=ROWS, X=slice(0, EDGE))
+    compute_together(first, second) if image.chunks else (first.load(), second.load())
+
+
+CASES: dict[str, tuple[Callable[[Any], Any], int]] = {
+    "crop": (lambda image: image.isel(_CROP).compute(), 1),
+    "crop of a crop": (
+        lambda image: (
+            image.isel(Y=slice(50, 800), X=slice(100, 900))
+            .isel(T=_T, Y=slice(50, 50 + EDGE), X=slice(200, 200 + EDGE))
+            .compute()
+        ),
+        1,
+    ),
+    "channel by label, then crop": (
+        lambda image: image.sel(C=CHANNELS[-1]).isel(_CROP).compute(),
+        1,
+    ),
+    "`astype`, then crop": (lambda image: image.astype("float32").isel(_CROP).compute(), 1),
+    "`x * 2 + 1`, then crop": (lambda image: (image * 2 + 1).isel(_CROP).compute(), 1),
+    "`transpose`, then crop": (
+        lambda image: image.transpose("X", "Y", "C", "T").isel(_CROP).compute(),
+        1,
+    ),
+    "list of times, then crop": (
+        lambda image: image.isel(T=[3, _T + 1, _T]).isel(_WINDOW).compute(),
+        3,
+    ),
+    "two crops of one block": (_two_crops, 2),
+    "`chunk`, then crop": (lambda image: image.chunk({"T": 1}).isel(_CROP).compute(), 1),
+    "`persist` of a crop, then crop": (
+        lambda image: image.isel(_WINDOW).persist().isel(T=_T).compute(),
+        0,  # of every frame
+    ),
+    "`max` over T of a crop": (lambda image: image.isel(_WINDOW).max("T").compute(), 0),
+}
+"""What is done with an image, and how many frames it needs the crop of; 0 for all."""
+
+
+def run(bench: Bench) -> Group:
+    """Count the bytes of each case, with dask and without."""
+    server = bench.server(LOOPBACK)
+    url = server.url(bench.files.few_frames)
+    count = bench.files.few_count
+    missing = "" if importlib.util.find_spec("dask_array") else "not installed"
+    lines: list[Sequence[str]] = []
+    with worker(_compute, url, not missing) as compute:
+        for name, (apply, frames) in CASES.items():
+            needed = _CROP_SIZE * (frames or count)
+            images = (
+                open_ours(url, max_gap=_GAP).image,
+                open_ours(url, max_gap=_GAP, chunks={}).image,
+            )
+            read = [traffic_of(server, lambda: apply(image)).nbytes for image in images]  # noqa: B023
+            texts = [f"{nbytes / 1e6:.2f}" for nbytes in read]
+            if not missing:
+                texts.append(_elsewhere(server, compute, name))
+            lines.append((name, f"{needed / 1e6:.2f}", *texts))
+    columns = ["", "needed", "lazy", "dask"] + ([] if missing else ["dask-array"])
+    return Group(
+        "late",
+        "Crops that come late",
+        f"Megabytes read of {count} frames of two channels for a crop of {EDGE}² pixels with both "
+        "channels, beside what the rows of the crop span in the frames that are needed: with "
+        "`chunks=None` (lazy), with `chunks={}` (dask), and with the package dask-array in the place "
+        "of `dask.array`"
+        + (f", which is {missing} here." if missing else ".")
+        + " Without dask, whatever computes does so at once and with all pixels.",
+        tables=[(columns, lines)],
+    )
+
+
+def _elsewhere(server: Any, compute: Any, name: str) -> str:
+    server.clear()
+    try:
+        compute(name)
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[-1].partition(":")[0]
+    return f"{server.traffic().nbytes / 1e6:.2f}"
+
+
+def _compute(url: str, with_dask_array: bool) -> Callable[[str], None]:
+    warnings.simplefilter("ignore")
+    if with_dask_array:
+        from dask_array.xarray import register  # type: ignore[import-not-found]
+
+        register()
+    image = open_ours(url, max_gap=_GAP, chunks={}).image
+
+    def compute(name: str) -> None:
+        CASES[name][0](image)
+
+    return compute

@@ -1,0 +1,123 @@
+"""Opening files: round trips, requests, bytes and time."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING, Any
+
+import nd2
+import numpy as np
+from nd2._parse._chunk_decode import get_chunkmap
+
+from benchmarks._bench import Floor, Group, Row, faster, traffic_of
+from benchmarks._clients import open_ours, open_zarr
+from benchmarks._measure import Contender, in_turns
+from benchmarks._server import FAR
+from xarray_nd2 import _container as container
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks._bench import Bench
+    from benchmarks._server import Server
+
+_LEAST_RATIO = 3.0
+_MAP_SECONDS = 2.0
+
+
+def run(bench: Bench) -> Group:
+    """Open three files over a slow network, and parse a long chunk map."""
+    server = bench.server(FAR)
+    files = bench.files
+    size = f"{bench.files.frames.stat().st_size / 1e6:.0f} MB"
+    rows = [
+        *_open(bench, server, files.frames, f"{size} of {files.frame_count} frames", 1e6),
+        *_open(bench, server, files.huge, f"one frame of {files.huge_side}²", 1e6),
+        *_open(bench, server, files.small, f"{files.small_count:,} frames of 16²", 2.5e6),
+        _open_zarr_copy(bench, server),
+        _parse_map(bench),
+    ]
+    return Group(
+        "opening",
+        "Opening",
+        f"Over HTTP with {FAR.latency * 1e3:.0f} ms of latency and no limit of bandwidth. nd2 opens "
+        "the file and makes its `to_xarray()`; xarray-nd2 opens it with `chunks={}`. The Zarr copy "
+        "has consolidated metadata and a chunk for each plane, and is opened without dask.",
+        rows,
+    )
+
+
+def _open(bench: Bench, server: Server, path: Path, what: str, most_bytes: float) -> list[Row]:
+    url = server.url(path)
+
+    def open_with_nd2() -> None:
+        with nd2.ND2File(url) as file:
+            file.to_xarray()
+
+    def open_with_ours() -> None:
+        open_ours(url, chunks={})
+
+    # Not the first: connecting is not what is measured.
+    open_with_ours()
+    ours = traffic_of(server, open_with_ours)
+    theirs = traffic_of(server, open_with_nd2)
+    times = in_turns(
+        {
+            "xarray-nd2": Contender(lambda _: open_with_ours()),
+            "nd2": Contender(lambda _: open_with_nd2()),
+        },
+        bench.repetitions,
+    )
+    trips = (ours.round_trips, "nd2", theirs.round_trips)
+    requests = (ours.requests, "nd2", theirs.requests)
+    headline = f"Open {what}, {FAR.latency * 1e3:.0f} ms"
+    return [
+        Row(what, "round trips", *trips, floor=Floor(4)),
+        Row(what, "requests", *requests, floor=Floor(8)),
+        Row(what, "B", ours.nbytes, "nd2", theirs.nbytes, floor=Floor(most_bytes)),
+        faster(what, times, "xarray-nd2", "nd2", _LEAST_RATIO, headline=headline),
+    ]
+
+
+def _open_zarr_copy(bench: Bench, server: Server) -> Row:
+    url, copy = server.url(bench.files.frames), server.url(bench.files.frames_planes)
+    times = in_turns(
+        {
+            "xarray-nd2": Contender(lambda _: open_ours(url, chunks={}) and None),
+            "Zarr": Contender(lambda _: open_zarr(copy) and None),
+        },
+        bench.repetitions,
+    )
+    return faster(f"{bench.files.frame_count} frames", times, "xarray-nd2", "Zarr")
+
+
+def _parse_map(bench: Bench) -> Row:
+    count = 100_000 if bench.quick else 1_000_000
+    data = chunk_map_data(count)
+    header = container.CHUNK_HEADER.pack(container.CHUNK_MAGIC, len(container.MAP_NAME), len(data))
+    whole = io.BytesIO(header + container.MAP_NAME + data)
+
+    def parse_with_ours(_: Any) -> None:
+        assert len(container.parse_chunk_map(data, 0).frame_index) == count
+
+    def parse_with_nd2(_: Any) -> None:
+        assert len(get_chunkmap(whole)) == count
+
+    times = in_turns(
+        {"xarray-nd2": Contender(parse_with_ours), "nd2": Contender(parse_with_nd2)},
+        2,
+        warm=False,
+    )
+    what = f"parse a chunk map of {count:,} entries"
+    ours, theirs = times["xarray-nd2"], times["nd2"]
+    seconds = Floor(_MAP_SECONDS)
+    return Row(what, "s", ours.median, "nd2", theirs.median, floor=seconds)
+
+
+def chunk_map_data(count: int) -> bytes:
+    """Data of a chunk map of so many frames, in the order in which microscopes write it."""
+    names = sorted((b"ImageDataSeq|%d!" % i for i in range(count)), reverse=True)
+    offsets = (np.arange(count) * 8192 + 4096).tolist()
+    entries = [name + struct.pack("<QQ", offsets[int(name[13:-1])], 520) for name in names]
+    return b"".join([*entries, container.FOOTER.pack(container.MAP_SIGNATURE, 0)])

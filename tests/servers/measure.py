@@ -1,0 +1,167 @@
+"""What a protocol costs, measured at the wire: requests, and round trips.
+
+``python -m tests.servers.measure`` starts all servers and writes the table of
+``docs/protocols.md``; ``tests/test_protocols.py`` compares its requests with that table.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xarray_nd2.testing import write_nd2
+
+from . import Missing, Store, azurite, gcs, nginx, openssh, samba, swift, tls, webdav
+from .wire import Wire, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TABLE = Path(__file__).parents[2] / "docs" / "protocols.md"
+ROWS = 64
+_CROP: dict[str, Any] = {"T": 3, "Y": slice(60, 60 + ROWS), "X": slice(40, 90)}
+_DELAY = 0.1  # seconds in each direction
+_TIMES = 4  # the shortest counts, for a busy machine only ever adds to it
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Requests or round trips; None where they cannot be counted.
+
+    Attributes
+    ----------
+    first : float or None
+        Of connecting and opening the first file.
+    another : float or None
+        Of opening another file of the store.
+    crop : float or None
+        Of reading `ROWS` rows of a frame, each apart, of that file.
+    """
+
+    first: float | None
+    another: float | None
+    crop: float | None
+
+
+def content() -> bytes:
+    """A file of about 1 MB."""
+    shape = (5, 2, 200, 260)
+    file = io.BytesIO()
+    write_nd2(file, np.random.default_rng(0).integers(0, 2**16, shape, np.uint16), "TCYX")
+    return file.getvalue()
+
+
+def requests(store: Store) -> Cost:
+    """Count requests."""
+    with wire(store.port) as line:
+        counts = []
+        for act in _acts(store, line):
+            line.clear()
+            act()
+            counts.append(line.requests or None)
+    return Cost(*counts)
+
+
+def round_trips(store: Store) -> Cost:
+    """Time the same over a short wire and over a long one: the difference is round trips."""
+    shortest = []
+    for delay in (0.0, _DELAY):
+        seconds = []
+        for _ in range(_TIMES):
+            with wire(store.port) as line:
+                line.delay = delay
+                seconds.append([_timed(act) for act in _acts(store, line)])
+        shortest.append(np.min(seconds, axis=0))
+    return Cost(*(float(trips) for trips in np.diff(shortest, axis=0)[0] / (2 * _DELAY)))
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def _acts(store: Store, line: Wire) -> Iterator[Callable[[], object]]:
+    """Things to do with two files of a store, over a wire that nothing was sent over yet."""
+    assert store.at is not None
+    there = store.at(line.port)
+    data = content()
+    for name in ("one.nd2", "two.nd2"):
+        store.put(name, data)
+    opened: list[xr.Dataset] = []
+
+    def open_file(name: str) -> None:
+        opened.append(
+            xr.open_dataset(there.url(name), engine="nd2", storage_options=there.options, max_gap=0)
+        )
+
+    yield lambda: open_file("one.nd2")
+    yield lambda: open_file("two.nd2")
+    opened[0].image.isel(_CROP).load()  # makes as many connections as are used at once
+    opened[1].image.isel(T=0).load()  # and looks once at the file, where that takes a request
+    yield lambda: opened[1].image.isel(_CROP).load()
+
+
+SERVERS: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {
+    "S3 (Swift)": swift.serve,
+    "Azure (Azurite)": azurite.serve,
+    "Google Cloud Storage (emulator)": gcs.serve,
+    "WebDAV (rclone)": webdav.serve,
+    "Windows share (Samba)": samba.serve,
+    "SFTP (OpenSSH)": openssh.serve,
+}
+
+
+@contextmanager
+def _http(folder: Path) -> Iterator[Store]:
+    folder.mkdir()
+    with nginx.serve(folder / "nginx", tls.make_certificates(folder)) as servers:
+        yield servers.http
+
+
+def row(name: str, counted: Cost, trips: Cost) -> str:
+    """A line of the table."""
+    cells = [
+        f"{getattr(trips, part):.0f} | {getattr(counted, part) or '?'}"
+        for part in ("first", "another", "crop")
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def table() -> dict[str, tuple[str, ...]]:
+    """The table as it is documented: cells by name of the protocol."""
+    lines = re.findall(r"^\| (.*) \|$", TABLE.read_text("utf-8"), re.M)
+    cells = [tuple(line.split(" | ")) for line in lines]
+    return {first: rest for first, *rest in cells if len(rest) == 6}  # type: ignore[misc]
+
+
+def main() -> None:
+    """Measure every protocol whose server is installed, and write the table."""
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, serve) in enumerate({"HTTP (nginx)": _http, **SERVERS}.items()):
+            try:
+                with serve(Path(folder) / str(number)) as store:
+                    lines.append(row(name, requests(store), round_trips(store)))
+            except Missing as reason:
+                sys.exit(str(reason))
+            print(lines[-1])
+    text = TABLE.read_text("utf-8")
+    rule = "|---" * 7 + "|\n"
+    before, _, rest = text.partition(rule)
+    after = rest[rest.index("\n\n") :]
+    TABLE.write_text(before + rule + "\n".join(lines) + after, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
