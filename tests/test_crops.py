@@ -19,7 +19,7 @@ from xarray_nd2._crops import CropOptimization, register
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from xarray_nd2._selection import Selection

@@ -126,10 +126,8 @@ class FoundChunks:
         lost = [part for part, name in metadata.items() if name not in names]
         present = np.count_nonzero(layout.offsets.values() != MISSING)
         stored = sum(name.startswith(_FRAMES + b"|") for name in names)
-        texts = [
-            f"rescued without a chunk map: {self._extent()} there are "
-            f"{present} of {layout.frame_count} frames"
-        ]
+        count = f"{present} of {layout.frame_count} frames"
+        texts = [f"rescued without a chunk map: {self._extent()} there are {count}"]
         if self.cut is not None:
             texts.append(f"{self.cut.name.decode('ascii', 'replace')!r} is incomplete")
         elif self.stop < self.size:

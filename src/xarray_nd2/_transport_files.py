@@ -288,7 +288,7 @@ class SMBTransport(_FileTransport):
 
         if isinstance(error, (SMBOSError, SMBResponseException)):
             return False  # an answer of the server
-        if not isinstance(error, (SMBException, ConnectionError)):
+        if not isinstance(error, (SMBException, OSError)):
             return False
         self._fs._connect()  # noqa: SLF001
         return True

@@ -21,7 +21,6 @@ from xarray_nd2.errors import ND2ChangedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from xarray_nd2._layout import FrameLayout
     from xarray_nd2._open import OpenedFile
 
 MissingFrames = Literal["zeros", "raise"]

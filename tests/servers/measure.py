@@ -63,11 +63,12 @@ def content() -> bytes:
 
 def requests(store: Store) -> Cost:
     """Count requests."""
+    counts: list[float | None] = []
     with wire(store.port) as line:
-        counts = []
         for act in _acts(store, line):
             line.clear()
             act()
+            line.settle()
             counts.append(line.requests or None)
     return Cost(*counts)
 

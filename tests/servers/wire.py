@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,13 @@ class Wire:
     def clear(self) -> None:
         """Count from zero."""
         self.requests = self.connections = self.received = 0
+
+    def settle(self) -> None:
+        """Wait until nothing is asked any more."""
+        before = -1
+        while before != self.requests:
+            before = self.requests
+            time.sleep(0.05)
 
     def cut(self) -> None:
         """Break all connections; new ones can be made."""
