@@ -152,7 +152,10 @@ def readme_table(groups: Sequence[Group]) -> str:
     rows = []
     for row in headlines(groups):
         ratio = "" if row.ratio is None else f"{row.ratio.median:.2g}{TIMES}"
-        ours, theirs = (f"{number(value, row.unit)} {row.unit}" for value in (row.ours, row.theirs))
+        ours, theirs = (
+            f"{value:.2g} s" if row.unit == "s" else f"{number(value, row.unit)} {row.unit}"
+            for value in (row.ours, row.theirs)
+        )
         rows.append((row.headline, ours, theirs, ratio))
     return table(("", "xarray-nd2", "nd2", "faster"), rows)
 
@@ -162,7 +165,7 @@ def update_readme(readme: Path, groups: Sequence[Group]) -> None:
     start, end = MARKS
     text = readme.read_text("utf-8")
     note = (
-        "Over HTTP with the latency given, from a server on the same machine, beside "
+        "Over HTTP with the latency and bandwidth given, from a server on the same machine, beside "
         f"`nd2` {importlib.metadata.version('nd2')} in the same run. "
         "[All numbers and how they were taken](docs/measured.md)."
     )

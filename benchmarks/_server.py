@@ -38,8 +38,13 @@ class Network:
     bandwidth: float | None = None
 
     def __str__(self) -> str:
-        speed = "no limit" if self.bandwidth is None else f"{self.bandwidth / 1e6:.0f} MB/s"
-        return f"{self.name} ({self.latency * 1e3:.0f} ms, {speed})"
+        return f"{self.name} ({self.delays})"
+
+    @property
+    def delays(self) -> str:
+        """Latency, and bandwidth where it is limited."""
+        latency = f"{self.latency * 1e3:.0f} ms"
+        return latency if self.bandwidth is None else f"{latency}, {self.bandwidth / 1e6:.0f} MB/s"
 
 
 LAN = Network("LAN", 0.001, 800e6)

@@ -10,7 +10,7 @@ from benchmarks._bench import Floor, Group, Row, faster, slower, traffic_of
 from benchmarks._clients import fetch_bare, open_nd2, open_ours, open_zarr
 from benchmarks._files import CHANNELS, SIDE
 from benchmarks._measure import Contender, in_turns
-from benchmarks._server import LATENCY
+from benchmarks._server import CLOUD, LATENCY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +38,16 @@ def run(bench: Bench) -> Group:
         "Crops",
         f"A crop of {EDGE}² pixels from one frame, over HTTP with {LATENCY.latency * 1e3:.0f} ms of "
         "latency and no limit of bandwidth. nd2 reads the frame with `read_frame` and crops it, "
-        "which is its fastest way, and has read its metadata before. *Lazy* is xarray-nd2 without dask, *dask* is with `chunks={}`, "
-        "*label* selects a channel by its name before cropping. Files are open already.",
+        "which is its fastest way, and has read its metadata before. *Lazy* is xarray-nd2 without "
+        "dask, *dask* is with `chunks={}`, *label* selects a channel by its name before cropping. "
+        "Files are open already. The last rows are of a network with less bandwidth.",
         [
             *_count(server, files.frames, small, what, 4 * SIDE),
             *_time(bench, server, files.frames, small, what, tiles | planes),
             *_count(server, files.huge, large, of_large, 2 * files.huge_side),
             *_time(bench, server, files.huge, large, of_large, large_tiles),
+            *_time_in_cloud(bench, files.frames, small, what),
+            *_time_in_cloud(bench, files.huge, large, of_large),
         ],
     )
 
@@ -104,9 +107,8 @@ def _time(
             lambda copy=copy: open_zarr(copy).image,  # type: ignore[misc]
         )
     times = in_turns(contenders, bench.repetitions)
-    headline = f"Crop {what}, {LATENCY.latency * 1e3:.0f} ms"
     rows = [
-        faster(f"{what}, lazy", times, "lazy", "nd2", headline=headline),
+        faster(f"{what}, lazy", times, "lazy", "nd2"),
         faster(f"{what}, dask", times, "dask", "nd2"),
         *(faster(f"{what}, lazy", times, "lazy", name) for name in copies),
         slower(f"{what}, lazy", times, "lazy", "fsspec, same ranges"),
@@ -128,6 +130,26 @@ def _time(
         rows.append(faster(f"{what}, lazy, label", times, "lazy", "nd2"))
         rows.append(faster(f"{what}, dask, label", times, "dask", "nd2"))
     return rows
+
+
+def _time_in_cloud(bench: Bench, path: Path, crop: dict[str, Any], what: str) -> list[Row]:
+    """The same where bytes take time as well."""
+    url = bench.server(CLOUD).url(path)
+    times = in_turns(
+        {
+            "lazy": Contender(lambda image: image.isel(crop).values, lambda: open_ours(url).image),
+            "dask": Contender(
+                lambda image: image.isel(crop).values, lambda: open_ours(url, chunks={}).image
+            ),
+            "nd2": Contender(lambda file: crop_by_nd2(file, crop), lambda: open_nd2(url)),
+        },
+        bench.repetitions,
+    )
+    headline = f"Crop {what}, {CLOUD.delays}"
+    return [
+        faster(f"{what}, lazy, {CLOUD}", times, "lazy", "nd2", headline=headline),
+        faster(f"{what}, dask, {CLOUD}", times, "dask", "nd2"),
+    ]
 
 
 def crop_by_nd2(file: Any, crop: dict[str, Any]) -> Any:

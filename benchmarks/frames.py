@@ -43,7 +43,7 @@ def run(bench: Bench) -> Group:
         min(3, bench.repetitions),
     )
     size = f"{count * FRAME_SIZE / 1e6:.0f} MB of frames"
-    headline = f"Read {size}, {LATENCY.latency * 1e3:.0f} ms"
+    headline = f"Read {size}, {LATENCY.delays}"
     bare, zarr = "fsspec, same ranges", "Zarr, a chunk a plane"
     return Group(
         "frames",

@@ -71,7 +71,7 @@ def _open(bench: Bench, server: Server, path: Path, what: str, most_bytes: float
     )
     trips = (ours.round_trips, "nd2", theirs.round_trips)
     requests = (ours.requests, "nd2", theirs.requests)
-    headline = f"Open {what}, {FAR.latency * 1e3:.0f} ms"
+    headline = f"Open {what}, {FAR.delays}"
     return [
         Row(what, "round trips", *trips, floor=Floor(4)),
         Row(what, "requests", *requests, floor=Floor(8)),

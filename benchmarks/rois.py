@@ -73,7 +73,7 @@ def run(bench: Bench) -> Group:
         sample / times["nd2"].median,
         type(ratio)(ratio.median * scale, ratio.low * scale, ratio.high * scale),
         Floor(10.0, "least", aim=30.0),
-        headline=f"{count} random regions of {EDGE}², {LATENCY.latency * 1e3:.0f} ms",
+        headline=f"{count} random regions of {EDGE}², {LATENCY.delays}",
     )
     row_bytes = FRAME_SIZE // SIDE
     spans = count * EDGE * row_bytes

@@ -274,7 +274,7 @@ class Place:
     @property
     def tells_of_change(self) -> bool:
         """Whether a file that was replaced under the same name can be told."""
-        return "-" not in self.way and self.way != "rangeless"
+        return "cache" not in self.way and self.way != "rangeless"
 
     def open(self, name: str = "run.nd2", **options: Any) -> xr.Dataset:
         return xr.open_dataset(

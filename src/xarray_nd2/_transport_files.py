@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import fsspec.asyn
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
 from xarray_nd2._retry import is_transient
@@ -149,6 +150,7 @@ class QueueTransport(_FileTransport):
         self.loop = fsspec.asyn.get_loop()
         self._turn = _turns(os.getpid()).setdefault(fs, asyncio.Semaphore(1))
         self._queue: list[_Asked] = []
+        self._described = False
 
     async def read(self, start: int, stop: int) -> Part:
         asked = _Asked(start, stop, self.loop.create_future())
@@ -193,13 +195,20 @@ class QueueTransport(_FileTransport):
             return await in_thread(self._connected, self._describe)
 
     def _describe(self) -> Any:
-        if not issubclass(type(self._fs), CachingFileSystem):
-            return self._fs.info(self._path)
-        # What is in the cache, rather than what is in the store by now; a cache of blocks tells of
-        # the object that it takes them from.
-        with self._fs.open(self._path, "rb") as file:
-            details = getattr(file, "details", None) or {}
-            return {**details, "size": file.seek(0, os.SEEK_END)}
+        if issubclass(type(self._fs), AbstractArchiveFileSystem):
+            if self._described:
+                # It was read when the filesystem was made, which is not made again by itself.
+                self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options)
+            self._described = True
+            info = self._fs.info(self._path)
+            return {**info, "etag": info.get("CRC")}
+        if issubclass(type(self._fs), CachingFileSystem):
+            # What is in the cache, rather than what is in the store by now; a cache of blocks
+            # tells of the object that it takes them from.
+            with self._fs.open(self._path, "rb") as file:
+                details = getattr(file, "details", None) or {}
+                return {**details, "size": file.seek(0, os.SEEK_END)}
+        return self._fs.info(self._path)
 
     def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
         ssh: Any = getattr(self._fs, "client", None)

@@ -14,8 +14,9 @@ from .store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Its own server answers one request after the other. And it lacks what the real store does: telling
-# the generation of an object with its bytes, and refusing ranges of an empty one.
+# Its own server answers one request after the other, each by a connection of its own. And it lacks
+# what the real store does: telling the generation of an object with its bytes, and refusing ranges
+# of an empty one.
 _SERVER = """
 import http.server, sys
 
@@ -23,6 +24,7 @@ class Threads(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
     daemon_threads = True
 http.server.HTTPServer = Threads
+http.server.BaseHTTPRequestHandler.protocol_version = "HTTP/1.1"
 
 from gcp_storage_emulator.handlers import objects
 emulated = objects.download

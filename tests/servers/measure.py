@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).parents[2] / "docs" / "protocols.md"
 ROWS = 64
 _CROP: dict[str, Any] = {"T": 3, "Y": slice(60, 60 + ROWS), "X": slice(40, 90)}
-_DELAY = 0.1  # seconds in each direction
-_TIMES = 4  # the shortest counts, for a busy machine only ever adds to it
+_DELAY = 0.5  # seconds in each direction: much, next to the work of the client
+_TIMES = 2  # the shortest counts, for a busy machine only ever adds to it
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def requests(store: Store) -> Cost:
     counts: list[float | None] = []
     with wire(store.port) as line:
         for act in _acts(store, line):
+            line.settle()
             line.clear()
             act()
             line.settle()
@@ -133,7 +134,7 @@ def _http(folder: Path) -> Iterator[Store]:
 def row(name: str, counted: Cost, trips: Cost) -> str:
     """A line of the table."""
     cells = [
-        f"{getattr(trips, part):.0f} | {getattr(counted, part) or '?'}"
+        f"{max(1, getattr(trips, part)):.0f} | {getattr(counted, part) or '?'}"
         for part in ("first", "another", "crop")
     ]
     return f"| {name} | {' | '.join(cells)} |"

@@ -47,9 +47,10 @@ class Wire:
         asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
 
     async def _cut(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -111,19 +112,22 @@ def wire(to: int) -> Iterator[Wire]:
     """Lay a wire to the server on a port."""
     made = Wire(to)
     loop = made._loop
-    thread = threading.Thread(target=loop.run_forever, name="wire")
+    thread = threading.Thread(target=loop.run_forever, name="wire", daemon=True)
     thread.start()
 
     async def listen() -> asyncio.Server:
         return await asyncio.start_server(made._connected, "127.0.0.1", 0, backlog=1024)
+
+    async def close() -> None:
+        server.close()
+        await made._cut()
 
     server = asyncio.run_coroutine_threadsafe(listen(), loop).result()
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
     finally:
-        server.close()
-        made.cut()
+        asyncio.run_coroutine_threadsafe(close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
