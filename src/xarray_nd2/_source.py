@@ -358,6 +358,8 @@ class ByteSource:
             return ND2NotFoundError(f"there is no such file: {cause}", self.name)
         if isinstance(error, PermissionError) or status_of(error) in (401, 403):
             return ND2PermissionError(f"access was refused: {cause}", self.name)
+        if status_of(error) == 416 and self.facts is not None:
+            return ND2ChangedError("the object is smaller than when it was opened", self.name)
         if isinstance(error, EOFError):
             return ND2SourceError(f"short read, {where}: {cause}", self.name)
         if isinstance(error, RangeIgnoredError):

@@ -19,6 +19,8 @@ import pickle
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from xarray_nd2._location import public_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -96,9 +98,24 @@ def _pickles(error: BaseException | None) -> bool:
 
 @contextmanager
 def naming(url: str) -> Iterator[None]:
-    """Give the errors raised inside the name of the file, where they have none."""
+    """Give the errors raised inside the name of the file, where they have none.
+
+    What caused them is left out where it may tell a secret, such as a signed URL.
+    """
     try:
         yield
     except ND2Error as error:
         error.url = error.url or url
+        if _tells_secret(error.__cause__ or error.__context__):
+            error.__cause__ = error.__context__ = None
         raise
+
+
+def _tells_secret(error: BaseException | None) -> bool:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if public_text(str(error)) != str(error):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
