@@ -64,25 +64,18 @@ class ND2BackendArray(BackendArray):
         self.dtype = layout.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        if isinstance(key, indexing.VectorizedIndexer):
-            return self._read(select_points(self.layout, _as_arrays(key.tuple, self.shape)))
-        return indexing.explicit_indexing_adapter(
-            key,
-            self.shape,
-            indexing.IndexingSupport.OUTER,
-            lambda outer: self._read(select_outer(self.layout, outer)),
-        )
+        return self._read(self._select(key))
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
         """Read without blocking the event loop, for ``await ds.load_async()``."""
+        return await self._aread(self._select(key))
+
+    def _select(self, key: indexing.ExplicitIndexer) -> Selection:
+        # Every key that xarray has is understood, so none needs its adapter, which takes keys
+        # apart into what a backend can do and what NumPy does after it.
         if isinstance(key, indexing.VectorizedIndexer):
-            return await self._aread(select_points(self.layout, _as_arrays(key.tuple, self.shape)))
-        return await indexing.async_explicit_indexing_adapter(
-            key,
-            self.shape,
-            indexing.IndexingSupport.OUTER,
-            lambda outer: self._aread(select_outer(self.layout, outer)),
-        )
+            return select_points(self.layout, _as_arrays(key.tuple, self.shape))
+        return select_outer(self.layout, key.tuple)
 
     def plan(self, selection: Selection) -> ReadPlan:
         """Plan the read of a selection.

@@ -123,7 +123,9 @@ async def read_fully(transport: Transport, start: int, stop: int, size: int | No
                 raise RangeIgnoredError("the store answers with more than the range asked for")
             complete = end is None or start + len(data) >= min(stop, end)
             if complete or (last and len(data) == known):
-                return Part(start, data, part.facts)
+                # Of several attempts the last one's time tells nothing of the link.
+                first_byte = None if received else part.first_byte
+                return Part(start, data, part.facts, first_byte)
             received = bytearray(data)
         futile = futile + 1 if len(received) == known else 0
         await asyncio.sleep(_pause(futile))
