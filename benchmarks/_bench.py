@@ -131,7 +131,7 @@ class Bench:
 
     def __init__(self, folder: Path, *, quick: bool) -> None:
         self.quick = quick
-        self.repetitions = 2 if quick else 5
+        self.repetitions = 1 if quick else 5
         self.files = Files(folder, quick=quick)
         self._folder = folder
         self._servers: dict[str, Server] = {}

@@ -93,7 +93,7 @@ def _open_zarr_copy(bench: Bench, server: Server) -> Row:
 
 
 def _parse_map(bench: Bench) -> Row:
-    count = 100_000 if bench.quick else 1_000_000
+    count = 50_000 if bench.quick else 1_000_000
     data = chunk_map_data(count)
     header = container.CHUNK_HEADER.pack(container.CHUNK_MAGIC, len(container.MAP_NAME), len(data))
     whole = io.BytesIO(header + container.MAP_NAME + data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,18 @@ def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+def image_of(layout: FrameLayout) -> np.ndarray:
+    """Some image with zeros where the file has no frame."""
+    image = np.random.default_rng(5).integers(1, 99, layout.shape).astype(layout.dtype)
+    missing = layout.offsets.values() == MISSING
+    image.reshape(layout.frame_count, -1)[missing] = 0
+    return image
+
+
+def missing_frames(count: int) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.one_of(st.just(()), st.sets(st.integers(0, count - 1)).map(tuple))
+
+
 def planned(layout: FrameLayout, key: Any, max_gap: int | None = None) -> ReadPlan:
     return plan_read(layout, select_outer(layout, key), max_gap, DEFAULT_LINKS["http"], 64)
 
@@ -103,6 +116,7 @@ def selections(draw: st.DrawFn) -> tuple[FrameLayout, tuple[Any, ...]]:
         dtype=draw(st.sampled_from(["u1", "<u2", "<i4", "<f2", "<f8"])),
         padding=draw(st.sampled_from([0, 0, 2, 40])),
         gap=draw(st.sampled_from([0, 8, 300])),
+        missing=draw(missing_frames(math.prod(size for _, size in loops))),
     )
     return layout, tuple(draw(keys(size)) for size in layout.shape)
 
@@ -111,7 +125,7 @@ def selections(draw: st.DrawFn) -> tuple[FrameLayout, tuple[Any, ...]]:
 @given(selections(), st.sampled_from([None, 0, 3, 64, 10**9]))
 def test_equals_numpy(selection: tuple[FrameLayout, tuple[Any, ...]], max_gap: int | None) -> None:
     layout, key = selection
-    image = np.random.default_rng(5).integers(0, 99, layout.shape).astype(layout.dtype)
+    image = image_of(layout)
     expected = orthogonal(image, key)
     result = carried_out(planned(layout, key, max_gap), file_of(layout, image))
     assert result.dtype == expected.dtype
@@ -124,10 +138,10 @@ def test_equals_numpy(selection: tuple[FrameLayout, tuple[Any, ...]], max_gap: i
 def test_no_gap_fetches_whole_pixels_only(selection: tuple[FrameLayout, tuple[Any, ...]]) -> None:
     layout, key = selection
     plan = planned(layout, key, max_gap=0)
-    tiles, _, rows, cols, _ = plan.selection.shape
-    asked = plan.selection.size > 0
-    assert plan.bytes_fetched == tiles * rows * cols * layout.pixel_size * asked
-    assert plan.bytes_needed == plan.selection.size * layout.dtype.itemsize
+    tiles, channels, rows, cols, samples = plan.selection.shape
+    pixels = (tiles - len(plan.missing)) * rows * cols
+    assert plan.bytes_fetched == pixels * layout.pixel_size * (plan.selection.size > 0)
+    assert plan.bytes_needed == pixels * channels * samples * layout.dtype.itemsize
 
 
 @settings(max_examples=200, deadline=None)
@@ -218,13 +232,16 @@ def test_regular_table_is_small() -> None:
 
 @st.composite
 def point_selections(draw: st.DrawFn) -> tuple[FrameLayout, tuple[np.ndarray, ...]]:
+    loops: tuple[tuple[str, int], ...]
+    loops = draw(st.sampled_from([(), (("T", 3),), (("P", 2), ("Z", 3))]))
     layout = layout_of(
-        draw(st.sampled_from([(), (("T", 3),), (("P", 2), ("Z", 3))])),
+        loops,
         channels=draw(st.integers(1, 2)),
         height=draw(st.integers(1, 9)),
         width=draw(st.integers(1, 9)),
         samples=draw(st.sampled_from([1, 3])),
         padding=draw(st.sampled_from([0, 6])),
+        missing=draw(missing_frames(math.prod(size for _, size in loops))),
     )
     shape = tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=4)))
     key = []
@@ -242,7 +259,7 @@ def test_points_equal_numpy(
     selection: tuple[FrameLayout, tuple[np.ndarray, ...]], max_gap: int | None
 ) -> None:
     layout, key = selection
-    image = np.random.default_rng(5).integers(0, 99, layout.shape).astype(layout.dtype)
+    image = image_of(layout)
     points = select_points(layout, key)
     plan = plan_read(layout, points, max_gap, DEFAULT_LINKS["http"], 64)
     np.testing.assert_array_equal(carried_out(plan, file_of(layout, image)), image[key])

@@ -186,7 +186,8 @@ def plan_read(
         placed = offsets[present]
         lengths = layout.lengths.take(selection.frames[present])
         if max_gap is None:
-            gap = link.best_gap(*_gaps(layout, selection, placed, lengths), concurrency)
+            gaps, counts, needed = _gaps(layout, selection, present, placed, lengths)
+            gap = link.best_gap(gaps, counts, needed, concurrency)
         strips = _strips(layout, selection, present, placed, gap)
     first = coalesce(strips.start, strips.stop, gap, MAX_REQUEST)
     stops = np.maximum.reduceat(strips.stop, first[:-1]) if len(first) > 1 else first[:0]
@@ -199,8 +200,15 @@ def _no_strips() -> Strips:
     return Strips(none, none, none, none, none, none, none)
 
 
+def _windows(selection: Selection, present: Ints) -> tuple[Ints, Ints]:
+    """Rows and columns of the present tiles' windows, or of the one that they share."""
+    if selection.shared_window:
+        return selection.rows, selection.cols
+    return selection.rows[present], selection.cols[present]
+
+
 def _gaps(
-    layout: FrameLayout, selection: Selection, offsets: Ints, lengths: Ints
+    layout: FrameLayout, selection: Selection, present: Ints, offsets: Ints, lengths: Ints
 ) -> tuple[Ints, Ints, int]:
     """Sizes of the gaps between needed bytes, how often each occurs, and the needed bytes.
 
@@ -214,7 +222,7 @@ def _gaps(
         apart = begin[1:] - end[:-1]
         return apart, np.ones(len(apart), np.int64), int((end - begin).sum())
     pixel, stride = layout.pixel_size, layout.row_stride
-    rows, cols = np.sort(selection.rows), np.sort(selection.cols)
+    rows, cols = (np.sort(part) for part in _windows(selection, present))
     span = (cols[:, -1] + 1 - cols[:, 0]) * pixel
     row_gaps = np.diff(rows) * stride - span[:, None]
     col_gaps = (np.diff(cols) - 1) * pixel
@@ -239,8 +247,8 @@ def _strips(
     layout: FrameLayout, selection: Selection, present: Ints, offsets: Ints, gap: int
 ) -> Strips:
     """Strips of all present tiles, in the order of the file."""
+    window = _window_strips(layout, *_windows(selection, present), gap)
     if selection.shared_window:
-        window = _window_strips(layout, selection.rows, selection.cols, gap)
         shape = (len(present), len(window.tile))
         strips = Strips(
             np.broadcast_to(present[:, None], shape).ravel(),
@@ -252,8 +260,6 @@ def _strips(
             (offsets[:, None] + window.stop).ravel(),
         )
     else:
-        rows, cols = selection.rows[present], selection.cols[present]
-        window = _window_strips(layout, rows, cols, gap)
         strips = Strips(
             present[window.tile],
             window.row0,

@@ -36,6 +36,7 @@ _MOST_AHEAD: Final = 4096  # headers that are presumed and read at once
 _LONGEST_CYCLE: Final = 64  # chunks
 _HEADER: Final = 256  # bytes that hold a chunk's header and its name
 _GAP: Final = 64 * 1024  # bytes that are read rather than make another request
+_AHEAD: Final = 256 * 1024  # bytes read behind a header where the next ones are likely in them
 _MAX_REQUEST: Final = 8 * 1024 * 1024
 _FRAMES: Final = b"ImageDataSeq"
 _NUMBERED: Final = re.compile(rb"(.*)\|(\d{1,12})!", re.DOTALL)
@@ -96,7 +97,7 @@ class FoundChunks:
         Raises
         ------
         ND2FormatError
-            There are no attributes, without which the size of the image is not known.
+            There are no attributes, without which the size of the image is not known, or no frames.
         """
         if all(chunk.name != metadata["attributes"] for chunk in self.chunks):
             raise ND2FormatError(
@@ -111,6 +112,8 @@ class FoundChunks:
                 frames[int(numbered[2])] = chunk
             elif numbered is None or int(numbered[2]) == 0:
                 chunks[chunk.name] = ChunkExtent(chunk.offset, chunk.length, chunk.stop)
+        if not frames:
+            raise ND2FormatError(f"it cannot be rescued: {self._extent()} no frame is complete")
         return ChunkMap(
             chunks,
             np.array(list(frames), np.int64),
@@ -222,7 +225,7 @@ class _Headers:
         if len(missing):
             stops = missing + _HEADER
             near = len(missing) > 1 and missing[-1] - missing[-2] < _GAP
-            stops[-1] += _GAP if near else 0  # the next headers are likely in these bytes
+            stops[-1] += _AHEAD if near else 0
             stops = np.minimum(stops, self._size)
             bounds = coalesce(missing, stops, _GAP, _MAX_REQUEST)
             ranges = [(int(missing[i]), int(stops[j - 1])) for i, j in pairwise(bounds.tolist())]
