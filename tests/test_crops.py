@@ -75,7 +75,13 @@ CASES: dict[str, tuple[Step, int]] = {
         ),
         2 * ONE,
     ),
-    "crop, list": (lambda a: a.isel(CROP).isel(X=[5, 1, 1]), ONE),
+    "list, crop": (lambda a: a.isel(T=[0, 4, 5]).isel(Y=slice(10, 20), X=slice(5, 15)), 3 * ONE),
+    "list, crop of crop, channel": (
+        lambda a: a.isel(T=[4, 1, 4, 0]).isel(Y=slice(8, 20)).isel(C=1).isel(X=3)[..., 2:],
+        3 * 10,
+    ),
+    "list": (lambda a: a.isel(T=[0, 5]), 2 * 2 * 40 * 30),
+    "crop, list": (lambda a: a.isel(CROP).isel(X=[5, 1, 1]), 2 * 10 * 2),  # two distinct columns
     "projection of crops": (lambda a: a.isel(Y=slice(0, 8)).max("T"), 6 * 2 * 8 * 30),
     # No crop to join: nothing changes, and nothing is read twice.
     "whole": (lambda a: a * 2, 6 * 2 * 40 * 30),

@@ -4,8 +4,9 @@ Dask reads a block and then crops it. By itself it joins the reading with the fi
 follows, so that of ``image.sel(C="DAPI").isel(Y=..., X=...)`` only the selection of the channel
 would spare any bytes. Here every chain of crops that starts at a block of an ND2 file becomes one
 read of what it ends in, also where there are transpositions and operations on single elements
-(``astype``, arithmetic with numbers) in between. Several crops of one block are read apart when
-together they are smaller than the block.
+(``astype``, arithmetic with numbers) in between. A list of positions is one such crop of each block
+that it takes from; crops that follow it are made before dask concatenates what it took. Several
+crops of one block are read apart when together they are smaller than the block.
 
 Dask calls `optimize` for every graph, by its configuration ``array_optimize``; graphs without
 an ND2 file go on to dask's own optimization untouched.
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
 import numpy as np
-from dask._task_spec import DataNode, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import DataNode, List, Task, TaskRef, convert_legacy_graph
 from dask.array import chunk
+from dask.array._shuffle import _getitem as take_part
+from dask.array._shuffle import concatenate_arrays
 from dask.array.chunk import getitem
 from dask.array.core import getter, getter_inline, getter_nofancy
 from dask.array.optimization import optimize as dask_optimize
@@ -81,7 +84,7 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Optimize a graph as dask does, after joining crops with the reading of ND2 files."""
     if isinstance(dsk, HighLevelGraph) and any(map(_reads_nd2, dsk.layers.values())):
         wanted = set(flatten(keys if isinstance(keys, (list, set)) else [keys]))
-        graph = convert_legacy_graph(ensure_dict(dsk.cull(wanted)))
+        graph = crop_parts(convert_legacy_graph(ensure_dict(dsk.cull(wanted))), wanted)
         joined = join_crops(graph, wanted)
         if joined:
             return dask_optimize({**graph, **joined}, keys, **kwargs)
@@ -167,6 +170,77 @@ class Chain:
         return graph
 
 
+def crop_parts(graph: Graph, keys: set[Any]) -> Graph:
+    """Crop the parts that dask takes for a list of positions, instead of what it makes of them.
+
+    Parameters
+    ----------
+    graph : dict
+        Dask's tasks by key.
+    keys : set
+        Keys that are asked for.
+
+    Returns
+    -------
+    dict
+        The graph, in which that is done.
+    """
+    graph = {key: _as_crop(key, task, graph) for key, task in graph.items()}
+    consumers = _consumers(graph)
+    pending = [key for key, task in graph.items() if _concatenates(task)]
+    while pending:
+        whole = pending.pop()
+        parts, sorter, axis = graph[whole].args
+        crops = [key for key in consumers[whole] if _crops_beside(graph[key], axis)]
+        for key in crops:
+            index = graph[key].args[1]
+            names = [(f"part-{number}-{key[0]}", *key[1:]) for number in range(len(parts.args))]
+            graph |= {
+                name: Task(name, getitem, part, index)
+                for name, part in zip(names, parts.args, strict=True)
+            }
+            dropped = sum(isinstance(part, (int, np.integer)) for part in _plain(index)[:axis])
+            cropped = List(*map(TaskRef, names))
+            graph[key] = Task(key, concatenate_arrays, cropped, sorter, axis - dropped)
+        pending += crops
+        if len(crops) == len(consumers[whole]) and whole not in keys:
+            del graph[whole]
+    return graph
+
+
+def _as_crop(key: Any, task: Any, graph: Graph) -> Any:
+    """A task of a list of positions like that of any other crop."""
+    if not isinstance(task, Task) or task.func is not take_part:
+        return task
+    block, index = task.args
+    _, positions = _plain(graph[index.key] if isinstance(index, TaskRef) else index)
+    return Task(key, getitem, block, DataNode(None, positions))
+
+
+def _concatenates(task: Any) -> bool:
+    return isinstance(task, Task) and task.func is concatenate_arrays
+
+
+def _crops_beside(task: Any, axis: int) -> bool:
+    """Whether a task crops other axes than this one, by positions and slices."""
+    if not isinstance(task, Task) or task.func is not getitem or not isinstance(task.key, tuple):
+        return False
+    index = _plain(task.args[1])
+    return (
+        isinstance(index, tuple)
+        and all(isinstance(part, (int, np.integer, slice)) for part in index)
+        and index[axis : axis + 1] in ((), (slice(None),))
+    )
+
+
+def _consumers(graph: Graph) -> defaultdict[Any, list[Any]]:
+    consumers: defaultdict[Any, list[Any]] = defaultdict(list)
+    for key, task in graph.items():
+        for dependency in task.dependencies:
+            consumers[dependency].append(key)
+    return consumers
+
+
 def join_crops(graph: Graph, keys: set[Any]) -> Graph:
     """Find crops of blocks that can be reads of their own, where less is read than before.
 
@@ -182,10 +256,7 @@ def join_crops(graph: Graph, keys: set[Any]) -> Graph:
     dict
         Tasks to take the place of those of the same key, and new ones.
     """
-    consumers: defaultdict[Any, list[Any]] = defaultdict(list)
-    for key, task in graph.items():
-        for dependency in task.dependencies:
-            consumers[dependency].append(key)
+    consumers = _consumers(graph)
     joined: Graph = {}
     for key, task in graph.items():
         block = _block(task, graph)
