@@ -80,6 +80,7 @@ CASES: dict[str, tuple[Step, int]] = {
         lambda a: a.isel(T=[4, 1, 4, 0]).isel(Y=slice(8, 20)).isel(C=1).isel(X=3)[..., 2:],
         3 * 10,
     ),
+    "rechunk, crop": (lambda a: a.chunk(T=1).isel(CROP), ONE),
     "list": (lambda a: a.isel(T=[0, 5]), 2 * 2 * 40 * 30),
     "crop, list": (lambda a: a.isel(CROP).isel(X=[5, 1, 1]), 2 * 10 * 2),  # two distinct columns
     "projection of crops": (lambda a: a.isel(Y=slice(0, 8)).max("T"), 6 * 2 * 8 * 30),

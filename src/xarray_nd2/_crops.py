@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import Alias, DataNode, List, Task, TaskRef, convert_legacy_graph
 from dask.array import chunk
 from dask.array._shuffle import _getitem as take_part
 from dask.array._shuffle import concatenate_arrays
@@ -116,6 +116,8 @@ class Chain:
 
     def extended(self, task: Any) -> Chain | None:
         """The chain with one more task; None if that is nothing of the kind."""
+        if isinstance(task, Alias):
+            return self
         if not isinstance(task, Task):
             return None
         if task.func is getitem and len(task.args) == 2:
