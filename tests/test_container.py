@@ -152,6 +152,26 @@ def test_offsets_are_checked_against_the_neighbours() -> None:
     assert doubtful.tolist() == [False, True, False, True]
 
 
+def test_frames_in_doubt() -> None:
+    """What the map says of them does not go together; only their headers can tell."""
+    entries = [
+        (b"ImageDataSeq|0!", 4096, 16),
+        (b"ImageDataSeq|1!", 12288 - 64, 16),  # chunks start on pages
+        (b"ImageDataSeq|2!", 20480, 16),
+        (b"ImageDataSeq|3!", 28672, 17),  # longer than the others
+        (b"ImageDataSeq|2!", 36864, 16),  # the same frame once more
+        (b"ImageDataSeq|04!", 45056, 16),  # not a number
+        (b"ImageDataSeq|5!", 53248, 53248),  # of unknown length
+    ]
+    chunk_map = container.parse_chunk_map(map_of(entries), 61440)
+    _, _, doubtful = frame_offsets(chunk_map, 6, frame_size=8)
+    assert doubtful.tolist() == [False, True, True, True, False, False]
+    offset, length, doubtful = frame_offsets(chunk_map, 6, frame_size=None, skip=40)
+    assert offset.tolist()[::5] == [4136, 53288]
+    assert length[5] == 61440 - 53288
+    assert not doubtful[5]
+
+
 def test_skeleton_is_a_file() -> None:
     skeleton = container.build_skeleton(SIGNATURE, {b"A!": b"abc", b"B|0!": b"x" * 5000})
     location = container.parse_footer(skeleton[-40:], len(skeleton))

@@ -105,9 +105,10 @@ def test_frame_cache_keeps_what_was_used_last() -> None:
     assert cache.get("c", needed=40) is not None
 
 
+@pytest.mark.parametrize("skipped", [0, 1])
 @pytest.mark.parametrize("rows", [1, 100, 900, 1024])
 @pytest.mark.parametrize("kind", ["noise", "flat", "late"])
-def test_stream_is_fetched_as_far_as_needed(rows: int, kind: str) -> None:
+def test_stream_is_fetched_as_far_as_needed(rows: int, kind: str, skipped: int) -> None:
     import zlib
 
     rng = np.random.default_rng(0)
@@ -117,7 +118,8 @@ def test_stream_is_fetched_as_far_as_needed(rows: int, kind: str) -> None:
         "late": np.where(np.arange(1024)[:, None] < 512, 0, rng.integers(0, 2**16, (1024, 512))),
     }[kind].astype("uint16")
     data = zlib.compress(frame.tobytes())
-    stream = FrameStream(0, 1000, 1000 + len(data), rows * 1024, frame.nbytes)
+    first = skipped * (rows * 1024 - 500)
+    stream = FrameStream(0, 1000, 1000 + len(data), first, rows * 1024, frame.nbytes)
     fetched = rounds = 0
     while not stream.finished:
         stop = stream.fetch_to
@@ -126,7 +128,7 @@ def test_stream_is_fetched_as_far_as_needed(rows: int, kind: str) -> None:
         stream.feed(piece)
         fetched += len(piece)
         rounds += 1
-    assert stream.pixels == frame.tobytes()[: rows * 1024]
+    assert stream.pixels == frame.tobytes()[first : rows * 1024]
     assert fetched <= len(data)
     assert rounds <= 6
     if kind == "noise" and rows == 100:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xarray_nd2 import ND2FormatError
 from xarray_nd2.testing import _metadata as trees
 from xarray_nd2.testing import write_nd2
 from xarray_nd2.testing._variant import lite_variant
 
 from .conftest import ROOT
-from .damage import MEMORY, chunk_entries, examine, rewritten
+from .damage import MEMORY, chunk_entries, chunk_parts, examine, rewritten
 from .variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -159,6 +162,9 @@ def metadata_bombs() -> dict[str, bytes]:
         "laughs": laughs(),
         "laughs-declared": laughs(b'<?xml version="1.0" encoding="UTF-8"?>'),
         "laughs-in-utf-16": laughs().decode().encode("utf-16-le"),
+        "arrays-of-bytes": level(byte_array(bytes(2**20)) * 60, 60),
+        "laughs-with-a-stray-byte": laughs().replace(b"<!DOC", b"<!DOC\xff"),
+        "xml-attributes": b"<variant><a " + b'b="" ' * 1_000_000 + b"/></variant>",
         "elements": b"<variant>" + b"<a/>" * 1_000_000 + b"</variant>",
         "nested-elements": b"<variant>" + b"<a>" * 200_000 + b"</a>" * 200_000 + b"</variant>",
     }
@@ -207,6 +213,14 @@ def points(count: int, name: str) -> dict[str, Any]:
     return dict(trees.experiment([loop]))
 
 
+def many_planes(count: int) -> dict[str, Any]:
+    """Planes that say that they have no component."""
+    tree: dict[str, Any] = picture()
+    plane = dict(tree["sPicturePlanes"]["sPlaneNew"]["a0"]) | {"uiCompCount": 0}
+    tree["sPicturePlanes"]["sPlaneNew"] = {f"a{i}": plane for i in range(count)}
+    return tree
+
+
 LIES: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"{key}-{value}": ("ImageAttributesLV!", attributes(**{key: value}))
@@ -225,6 +239,9 @@ LIES: dict[str, tuple[str, dict[str, Any]]] = {
     "real-width": ("ImageAttributesLV!", attributes(uiWidth=30.0)),
     "components-of-a-plane": ("ImageMetadataSeqLV|0!", planes(uiCompCount=2**32 - 1)),
     "negative-components": ("ImageMetadataSeqLV|0!", planes(uiCompCount=-1.0)),
+    "many-planes": ("ImageMetadataSeqLV|0!", many_planes(5000)),
+    "many-loops": ("ImageMetadataLV!", loops(*[1] * 70)),
+    "fewer-rows": ("ImageAttributesLV!", attributes(uiHeight=2, uiWidthBytes=6400)),
     "plane-name": ("ImageMetadataSeqLV|0!", planes(sDescription="x" * 100_000)),
     "calibration": ("ImageMetadataSeqLV|0!", picture(dCalibration=float("nan"))),
     "times": ("ImageMetadataLV!", loops(2**32 - 1)),
@@ -273,7 +290,8 @@ def test_lies_about_sizes(tmp_path: Path) -> None:
     outcomes = {case["damage"]: case["outcome"] for case in cases}
     readable = {name for name, outcome in outcomes.items() if outcome == "read"}
     assert {"plane-name", "calibration", "million-times", "positions"} <= readable
-    assert not {"wide-lossless", "times", "periods", "few-millions", "optics"} & readable
+    refused = {"wide-lossless", "times", "periods", "few-millions", "optics", "many-planes"}
+    assert not (refused | {"many-loops", "fewer-rows"}) & readable
 
 
 def test_frames_that_would_explode(tmp_path: Path) -> None:
@@ -287,7 +305,7 @@ def test_frames_that_would_explode(tmp_path: Path) -> None:
     lie.write_bytes(rewritten(data, {b"ImageAttributesLV!": encoded}))
     cases = examined([bomb, lie])
     check(cases)
-    assert [case["outcome"] for case in cases] == ["read", "ND2FormatError"]
+    assert [case["outcome"] for case in cases] == ["ND2FormatError"] * 2
 
 
 @pytest.mark.parametrize("size", range(200_000, 600_000, 50_000))
@@ -295,6 +313,145 @@ def test_metadata_across_the_ends_that_are_read_first(size: int) -> None:
     """Of a file smaller than both ends together, each end holds a part of one chunk."""
     chunk = lite_variant({"SLxImageTextInfo": {**trees.text_info({}), "x": bytes(size)}})
     assert examine(rewritten(sound(), {b"ImageTextInfoLV!": chunk})) == "read"
+
+
+def moved(data: bytes, names: list[bytes], by: int) -> bytes:
+    """The file with other offsets in its map."""
+    copy = bytearray(data)
+    for name, place in chunk_entries(data).items():
+        if name in names:
+            offset = struct.unpack_from("<Q", copy, place)[0]
+            struct.pack_into("<Q", copy, place, offset + by)
+    return bytes(copy)
+
+
+@pytest.mark.parametrize("by", [-4096, -2048, -64, -1, 1, 8, 4096])
+@pytest.mark.parametrize("compression", [None, "lossless"])
+def test_offsets_that_are_a_little_off(by: int, compression: str | None) -> None:
+    """Whether one is or all of them are: never other pixels than those that were written."""
+    data = sound(compression=compression)
+    frames = [b"ImageDataSeq|%d!" % i for i in range(3)]
+    for names in (frames, frames[1:2], frames[:1]):
+        assert examine(moved(data, names, by)) == "ND2FormatError"
+
+
+@pytest.mark.parametrize("name_area", [24, 4000, 4072, 4073, 4080, 6000])
+def test_any_name_area(name_area: int) -> None:
+    file = io.BytesIO()
+    frames = np.arange(5 * 20 * 30, dtype="uint16").reshape(5, 20, 30)
+    write_nd2(file, frames, "TYX", name_area=name_area)
+    np.testing.assert_array_equal(xr.open_dataset(file, engine="nd2").image.values, frames)
+
+
+def test_frames_under_one_number() -> None:
+    """A digit of the map that was flipped gives a frame two places; neither is taken on trust."""
+    data = bytearray(sound())
+    place = chunk_entries(bytes(data))[b"ImageDataSeq|1!"]
+    data[place - 2 : place - 1] = b"2"
+    with pytest.warns(UserWarning, match="1 of 3 frames are not in the file"):
+        ds = xr.open_dataset(io.BytesIO(data), engine="nd2")
+    expected = xr.open_dataset(io.BytesIO(sound()), engine="nd2")
+    np.testing.assert_array_equal(ds.image[0].values, expected.image[0].values)
+    try:
+        values = ds.image[2].values
+    except ND2FormatError:
+        pass
+    else:
+        np.testing.assert_array_equal(values, expected.image[2].values)
+
+
+def test_every_flipped_bit_of_a_stream_is_noticed() -> None:
+    data = sound(compression="lossless")
+    _, start, stop = chunk_parts(data, chunk_entries(data)[b"ImageDataSeq|1!"])
+    rng = np.random.default_rng(4)
+    for at, bit in zip(rng.integers(start + 8, stop, 300), rng.integers(0, 8, 300), strict=True):
+        copy = bytearray(data)
+        copy[at] ^= 1 << int(bit)
+        assert examine(bytes(copy)) == "ND2FormatError"
+
+
+def test_compression_that_is_denied() -> None:
+    tree = lite_variant({"SLxImageAttributes": attributes(eCompression=2)})
+    assert examine(rewritten(sound(compression="lossless"), {b"ImageAttributesLV!": tree})) == (
+        "ND2FormatError"
+    )
+
+
+def test_lost_experiment() -> None:
+    """The frames are numbered, none is hidden."""
+    data = sound().replace(b"ImageMetadataLV!", b"ImageMetadataLW!")
+    ds = xr.open_dataset(io.BytesIO(data), engine="nd2")
+    expected = xr.open_dataset(io.BytesIO(sound()), engine="nd2")
+    assert dict(ds.image.sizes) == {"U": 3, "C": 2, "Y": 20, "X": 30}
+    np.testing.assert_array_equal(ds.image.values, expected.image.values)
+
+
+class Counting(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    reads = nbytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.reads += 1
+        self.nbytes += len(data)
+        return data
+
+
+def test_many_frames_in_one_place() -> None:
+    """A map full of frames that all need a look costs few requests."""
+    data = sound()
+    location = struct.unpack("<Q", data[-8:])[0]
+    entries = b"".join(
+        b"ImageDataSeq|%d!" % i + struct.pack("<QQ", 4096 * (i % 20), 7) for i in range(20_000)
+    )
+    old = data[location + 16 + 32 : -40]
+    content = entries + old + data[-40:]
+    header = struct.pack("<IIQ", 0x0ABECEDA, 32, len(content)) + b"ND2 FILEMAP SIGNATURE NAME 0001!"
+    file = Counting(bytes(2**23).join([data[:location], b""]) + header + content)
+    grown = bytearray(file.getvalue())
+    struct.pack_into("<Q", grown, len(grown) - 8, location + 2**23)
+    file = Counting(bytes(grown))
+    with contextlib.suppress(ND2FormatError):
+        xr.open_dataset(file, engine="nd2")
+    assert file.reads < 20
+    assert file.nbytes < 3 * 2**20
+
+
+def test_map_that_claims_the_whole_file() -> None:
+    size = 2**25
+    data = bytearray(size)
+    data[:4096] = sound()[:4096]
+    header = struct.pack("<IIQ", 0x0ABECEDA, 32, size - 4096 - 48)
+    data[4096:4144] = header + b"ND2 FILEMAP SIGNATURE NAME 0001!"
+    data[-40:] = b"ND2 CHUNK MAP SIGNATURE 0000001!" + struct.pack("<Q", 4096)
+    file = Counting(bytes(data))
+    with pytest.raises(ND2FormatError, match="the chunk map at byte 4096 is said to end at"):
+        xr.open_dataset(file, engine="nd2")
+    assert file.nbytes < 5 * 2**20
+
+
+def test_a_corner_of_a_frame_that_is_mostly_zeros(tmp_path: Path) -> None:
+    """It is inflated up to the corner, but not kept."""
+    side = 20_000
+    stream = zlib.compressobj(1)
+    parts = [stream.compress(bytes(2 * side * 1000)) for _ in range(side // 1000)]
+    frame = bytes(8) + b"".join(parts) + stream.flush()
+    tree = attributes(uiWidth=side, uiHeight=side, uiWidthBytes=2 * side, uiComp=1, eCompression=0)
+    plane = dict(trees.picture([trees.Channel("a")], samples=1, pixel_size=1.0, stage=(0, 0, 0)))
+    data = rewritten(
+        sound(compression="lossless"),
+        {
+            b"ImageAttributesLV!": lite_variant({"SLxImageAttributes": tree}),
+            b"ImageMetadataSeqLV|0!": lite_variant({"SLxPictureMetadata": plane}),
+            b"ImageDataSeq|2!": frame,
+        },
+    )
+    path = tmp_path / "zeros.nd2"
+    path.write_bytes(data)
+    cases = examined([path])
+    check(cases)
+    assert cases[0]["MiB"] < 500
 
 
 def test_frames_in_one_place() -> None:

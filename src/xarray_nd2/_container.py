@@ -238,14 +238,16 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
     is_frame &= bar == starts + len(_FRAME_PREFIX) - 1
 
     boundaries, times = np.unique(np.append(offsets, location), return_counts=True)
-    chunks = {}
-    for i in np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame)).tolist():
-        following = int(np.searchsorted(boundaries, offsets[i], side="right"))
-        chunks[data[starts[i] : ends[i] + 1]] = ChunkExtent(
-            int(offsets[i]),
-            int(lengths[i]) if lengths[i] >= 0 else None,
-            int(boundaries[following]) if following < len(boundaries) else location,
+    single = np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame))
+    following = np.searchsorted(boundaries, offsets[single], side="right")
+    stops = np.append(boundaries, location)[following]
+    columns = (starts, ends + 1, offsets, lengths)
+    chunks = {
+        data[start:end]: ChunkExtent(offset, length if length >= 0 else None, stop)
+        for start, end, offset, length, stop in zip(
+            *(column[single].tolist() for column in columns), stops.tolist(), strict=True
         )
+    }
     return ChunkMap(
         chunks,
         number[is_frame],
@@ -285,7 +287,10 @@ def _sequence_number(
         number += np.where(running, digit * scale, 0)
         at = np.where(running, at - 1, at)
         scale *= 10
-    numbered = (at < ends - 1) & (buffer[np.maximum(at, 0)] == ord("|"))
+    # Nobody writes a number with zeros before it; it is one that was damaged.
+    digits = ends - 1 - at
+    plain = (digits == 1) | (number >= 10 ** np.maximum(digits - 1, 0))
+    numbered = (digits > 0) & plain & (buffer[np.maximum(at, 0)] == ord("|"))
     return np.where(numbered, number, -1), np.where(numbered, at, -1)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from xarray_nd2._inflate import FrameStream
 from xarray_nd2._plan import MAX_REQUEST, coalesce
+from xarray_nd2.errors import ND2FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -35,9 +36,17 @@ def empty_pixels(plan: ReadPlan) -> NDArray[Any]:
     most pixels are copied as they lie.
     """
     tiles, channels, rows, cols, samples = plan.selection.shape
-    stored = np.empty((tiles, rows, cols, channels, samples), plan.layout.dtype)
-    stored[plan.missing] = 0
-    return stored.transpose(0, 3, 1, 2, 4)
+    shape = (tiles, rows, cols, channels, samples)
+    if not len(plan.missing):
+        return np.empty(shape, plan.layout.dtype).transpose(0, 3, 1, 2, 4)
+    try:
+        # Zeros take no memory until they are written to, or copied.
+        return np.zeros(shape, plan.layout.dtype).transpose(0, 3, 1, 2, 4)
+    except MemoryError:
+        raise ND2FormatError(
+            f"{len(plan.missing)} of the {tiles} frames asked for are not in the file, and zeros "
+            "for all of them do not fit into memory"
+        ) from None
 
 
 def rounds(
@@ -107,10 +116,12 @@ def _lossless_rounds(
 ) -> Iterator[Round]:
     unfinished: list[FrameStream] = []
     strips_of: dict[int, range] = {}
-    for strips, stream, needed in _streams(plan):
-        kept = cache.get((file, stream.frame), needed) if cache and file is not None else None
+    if file is None:
+        cache = None
+    for strips, stream, needed in _streams(plan, cache):
+        kept = cache.get((file, stream.frame), needed) if cache else None
         if kept is not None:
-            _copy_frame(plan, pixels, strips, kept)
+            _copy_frame(plan, pixels, strips, kept, 0)
         else:
             unfinished.append(stream)
             strips_of[stream.start] = strips
@@ -123,8 +134,8 @@ def _lossless_rounds(
         for stream, start, stop in places:
             stream.feed(view[start:stop])
             if stream.finished:
-                _copy_frame(plan, pixels, strips_of[stream.start], stream.pixels)
-                if cache and file is not None:
+                _copy_frame(plan, pixels, strips_of[stream.start], stream.pixels, stream.first)
+                if cache and stream.first == 0:
                     cache.put((file, stream.frame), stream.pixels)
 
     while unfinished:
@@ -138,30 +149,38 @@ def _lossless_rounds(
         unfinished = [stream for stream in unfinished if not stream.finished]
 
 
-def _streams(plan: ReadPlan) -> Iterator[tuple[range, FrameStream, int]]:
+def _streams(plan: ReadPlan, cache: FrameCache | None) -> Iterator[tuple[range, FrameStream, int]]:
     """The strips that come from each compressed frame, its stream, and how much of it they need."""
     layout, selection, strips = plan.layout, plan.selection, plan.strips
     bounds = np.flatnonzero(np.diff(strips.start, prepend=-1, append=-1))
     for first, last in pairwise(bounds.tolist()):
         tiles = strips.tile[first:last]
         windows = [0] if selection.shared_window else tiles
-        lowest, rightmost = selection.rows[windows].max(), selection.cols[windows].max()
-        needed = int(lowest * layout.row_stride + (rightmost + 1) * layout.pixel_size)
+        rows = selection.rows[windows]
+        rightmost = selection.cols[windows].max()
+        needed = int(rows.max() * layout.row_stride + (rightmost + 1) * layout.pixel_size)
+        if rows.max() == layout.height - 1:
+            needed = layout.frame_size  # then its checksum can be checked
+        # What is above the first row is kept for later only where that is little.
+        keep_from = 0 if cache and cache.fits(needed) else int(rows.min()) * layout.row_stride
         frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
         stop = start + int(layout.lengths.take(np.array(frame)))
         yield (
             range(first, last),
-            FrameStream(frame, start, stop, needed, layout.frame_size),
+            FrameStream(frame, start, stop, keep_from, needed, layout.frame_size),
             needed,
         )
 
 
-def _copy_frame(plan: ReadPlan, pixels: NDArray[Any], strips: range, frame: bytes) -> None:
+def _copy_frame(
+    plan: ReadPlan, pixels: NDArray[Any], strips: range, frame: bytes, first: int
+) -> None:
+    """Copy the pixels of strips from a frame, of which the bytes from `first` on are given."""
     layout = plan.layout
     for strip in strips:
         rows, cols = _positions(plan, strip)
         at = int(rows.min()) * layout.row_stride + int(cols.min()) * layout.pixel_size
-        _copy(plan, pixels, strip, memoryview(frame), at)
+        _copy(plan, pixels, strip, memoryview(frame), at - first)
 
 
 def _positions(plan: ReadPlan, strip: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -31,6 +31,8 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (zlib.error, _zlib.error)
 _MARGIN: Final = 1.1  # fetched more than estimated, for rows do not all compress alike
 _LEAST: Final = 4096
 _NEARLY_ALL: Final = 0.85  # share of a stream that is not worth stopping at
+_PIECE: Final = 16 * 1024 * 1024  # bytes inflated at a time
+_ODD: Final = 4096  # bytes that a frame may have more than its rows
 
 
 class FrameStream:
@@ -42,18 +44,22 @@ class FrameStream:
         Sequence index, for errors.
     start, stop : int
         Where the stream lies in the file.
-    needed : int
-        Bytes of the frame to inflate.
+    first, needed : int
+        Bytes of the frame: the first one to keep, and how many to inflate.
     frame_size : int
-        Bytes of the whole frame.
+        Bytes of the whole frame. If all are needed, the end of the stream is checked as well.
     """
 
-    def __init__(self, frame: int, start: int, stop: int, needed: int, frame_size: int) -> None:
+    def __init__(
+        self, frame: int, start: int, stop: int, first: int, needed: int, frame_size: int
+    ) -> None:
         self.frame = frame
         self.start = start
         self.at = start  # the next byte of the file that is wanted
+        self.first = first
         self._stop = stop
         self._needed = needed
+        self._whole = needed == frame_size
         self._rate = (stop - start) / frame_size  # bytes of the stream for one of the frame
         self._inflater: Any = _zlib.decompressobj()
         self._parts: list[bytes] = []
@@ -61,12 +67,12 @@ class FrameStream:
 
     @property
     def finished(self) -> bool:
-        """Whether all that is needed is inflated."""
-        return self._inflated >= self._needed
+        """Whether all that is needed is inflated, and checked if that is possible."""
+        return self._inflated >= self._needed and (not self._whole or self._inflater.eof)
 
     @property
     def pixels(self) -> bytes:
-        """What is inflated, from the top of the frame."""
+        """What is inflated, from the byte `first` of the frame."""
         if len(self._parts) > 1:
             self._parts = [b"".join(self._parts)]
         return self._parts[0]
@@ -89,21 +95,34 @@ class FrameStream:
         """
         self.at += len(data)
         try:
-            # No more than is needed: a bomb does not get past it.
-            part = self._inflater.decompress(data, self._needed - self._inflated)
+            self._inflate(data)
         except _ERRORS as error:
             raise ND2FormatError(
                 f"frame {self.frame} does not inflate, near byte {self.at}: {error}"
             ) from error
-        self._parts.append(part)
-        self._inflated += len(part)
         if not self.finished and (self.at >= self._stop or self._inflater.eof):
+            what = "ends" if self._inflated < self._needed else "goes on"
             raise ND2FormatError(
-                f"frame {self.frame} at byte {self.start} inflates to {self._inflated} bytes, "
-                f"fewer than the {self._needed} needed"
+                f"frame {self.frame} at byte {self.start} {what} after {self._inflated} bytes, "
+                f"of which {self._needed} are needed"
             )
         if self._inflated:
             self._rate = max(self._rate / 4, (self.at - self.start) / self._inflated)
+
+    def _inflate(self, data: bytes | bytearray | memoryview) -> None:
+        # No more at a time, and in all, than is needed: a bomb does not get past it.
+        while self._inflated < self._needed:
+            part = self._inflater.decompress(data, min(_PIECE, self._needed - self._inflated))
+            if not part:
+                return
+            kept = part[max(0, self.first - self._inflated) :]
+            if kept:
+                self._parts.append(kept)
+            self._inflated += len(part)
+            data = self._inflater.unconsumed_tail
+        if self._whole and not self._inflater.eof:
+            # The checksum follows; a frame may have a few bytes more than its rows.
+            self._inflated += len(self._inflater.decompress(data, _ODD))
 
 
 class FrameCache:
@@ -121,6 +140,10 @@ class FrameCache:
         self._size = 0
         self._lock = threading.Lock()
 
+    def fits(self, size: int) -> bool:
+        """Whether a frame of which so many bytes are inflated would be kept."""
+        return size <= self._capacity
+
     def get(self, key: Hashable, needed: int) -> bytes | None:
         """Pixels of a frame, if at least `needed` bytes of them are kept."""
         with self._lock:
@@ -137,7 +160,7 @@ class FrameCache:
             self._size -= len(known)
             if len(known) > len(pixels):
                 pixels = known
-            if len(pixels) > self._capacity:
+            if not self.fits(len(pixels)):
                 return
             self._frames[key] = pixels
             self._size += len(pixels)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MISSING = -1
 TIMESTAMP_SIZE = 8  # float64 milliseconds before the pixels
 USUAL_DATA_OFFSET = 4096 - TIMESTAMP_SIZE  # from a frame chunk's start to its data
+_ALIGNMENT = 4096  # of chunks
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -145,14 +146,21 @@ class FrameLayout:
         return self.height * self.row_stride
 
 
+def usual_length(lengths: NDArray[np.int64]) -> int | None:
+    """The most frequent of some lengths, those below 0 left out; None if there is no other."""
+    values, times = np.unique(lengths[lengths >= 0], return_counts=True)
+    return int(values[times.argmax()]) if len(values) else None
+
+
 def frame_offsets(
-    chunk_map: ChunkMap, count: int, frame_size: int | None
+    chunk_map: ChunkMap, count: int, frame_size: int | None, skip: int = USUAL_DATA_OFFSET
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Presume where the frames' data lies, and check it against the neighbouring chunks.
 
-    In every file seen the data of a frame starts `USUAL_DATA_OFFSET` bytes into its chunk. That is
+    The data of all frames starts as many bytes into their chunks as that of one of them. That is
     verified for free: up to the next chunk there must be room for the data and no more than the
-    alignment adds. Of several frames that are said to share a place at most one can be there.
+    alignment adds. Of several frames that are said to share a place, and of several places for one
+    frame, at most one can be right.
 
     Parameters
     ----------
@@ -162,6 +170,8 @@ def frame_offsets(
         Number of frames of the image; frames of the map beyond it are left out.
     frame_size : int or None
         Bytes of one padded frame where it is stored uncompressed, None where frames are compressed.
+    skip : int
+        Bytes from the start of a frame's chunk to its data.
 
     Returns
     -------
@@ -169,7 +179,8 @@ def frame_offsets(
         Byte of the file at which the data (timestamp, then pixels) of each frame is presumed;
         `MISSING` where the map has no such frame.
     data_length : ndarray of int64, shape (count,)
-        Length of that data, -1 where it is not known.
+        Length of that data; of a compressed frame whose length the map does not tell, all the room
+        there is; -1 where that is not known either.
     doubtful : ndarray of bool, shape (count,)
         Frames of which the chunk header must be read.
     """
@@ -181,11 +192,17 @@ def frame_offsets(
     data_length[index] = chunk_map.frame_length[inside]
     present = chunk_offset != MISSING
 
-    if frame_size is not None:
-        data_length = np.where(present, TIMESTAMP_SIZE + frame_size, -1)
     room = chunk_map.room(chunk_offset)
-    slack = room - (USUAL_DATA_OFFSET + data_length)
-    doubtful = present & ((slack < 0) | (slack >= 4096) | (data_length < 0))
-    doubtful |= present & np.isin(chunk_offset, chunk_map.shared)
-    data_offset = np.where(present, chunk_offset + USUAL_DATA_OFFSET, MISSING)
-    return data_offset, data_length, doubtful
+    doubtful = np.zeros(count, bool)
+    if frame_size is None:
+        data_length = np.where(data_length < 0, room - skip, data_length)
+    else:
+        doubtful |= (data_length >= 0) & (data_length != usual_length(data_length))
+        data_length = np.where(present, TIMESTAMP_SIZE + frame_size, -1)
+    slack = room - (skip + data_length)
+    doubtful |= (slack < 0) | (slack >= _ALIGNMENT) | (data_length < 0)
+    doubtful |= (chunk_offset % _ALIGNMENT != 0) | np.isin(chunk_offset, chunk_map.shared)
+    numbers, times = np.unique(index, return_counts=True)
+    doubtful[numbers[times > 1]] = True
+    data_offset = np.where(present, chunk_offset + skip, MISSING)
+    return data_offset, data_length, doubtful & present

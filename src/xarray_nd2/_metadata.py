@@ -40,6 +40,7 @@ NO_PICTURE = (
 # What a file may say of itself before that is taken for a lie.
 _MAX_SIDE = 2**24  # pixels
 _MAX_COMPONENTS = 4096
+_MAX_LOOPS = 16
 _MAX_OPTICS = 10_000  # characters of a text that the library searches
 _MAX_EMPTY = 1_000_000  # frames that an experiment planned, however few of them were written
 _MAX_INFLATION = 1032  # of zlib (https://zlib.net/zlib_tech.html)
@@ -90,13 +91,16 @@ class Stored:
     largest : int
         Bytes of the largest of them, as far as its map tells.
     numbered : int
-        Of a file that was rescued: one more than the highest number of a frame; otherwise 0.
+        One more than the highest number of a frame.
+    rescued : bool
+        Whether its chunks were looked for, for want of a map.
     """
 
     size: int
     frames: int
     largest: int
-    numbered: int = 0
+    numbered: int
+    rescued: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +203,8 @@ def _check_planes(picture: Mapping[str, Any]) -> None:
     """Check the numbers of components, for which the library makes lists."""
     planes = picture.get("sPicturePlanes", {})
     planes = planes.get("sPlaneNew") or planes.get("sPlane", {})
+    if len(planes) > _MAX_COMPONENTS:
+        raise ND2FormatError(f"an impossible number of planes: {len(planes)}")
     counts = [plane.get("uiCompCount", 1) for plane in planes.values()]
     if min(counts, default=0) < 0 or sum(counts) > _MAX_COMPONENTS:
         raise ND2FormatError(f"impossible numbers of components: {counts[:8]}")
@@ -250,8 +256,12 @@ def _loops(file: nd2.ND2File, stored: Stored) -> tuple[tuple[str, int], ...]:
     for loop in file.experiment:
         dim = _DIM_OF_LOOP.get(loop.type, "U")
         loops[dim if dim not in loops else f"{dim}{len(loops)}"] = operator.index(loop.count)
-    numbered = max(stored.numbered, operator.index(file.attributes.sequenceCount))
-    if stored.numbered and not loops and numbered > 1:
+    if len(loops) > _MAX_LOOPS:
+        raise ND2FormatError(f"an impossible number of loops: {len(loops)}")
+    numbered = stored.numbered
+    if stored.rescued:  # the last frames may be lost
+        numbered = max(numbered, operator.index(file.attributes.sequenceCount))
+    if not loops and numbered > 1:
         loops["U"] = numbered
     most = max(_MAX_EMPTY, 100 * stored.frames)
     if math.prod(loops.values()) > most or min(loops.values(), default=1) < 1:

@@ -217,6 +217,7 @@ class _Headers:
     def __init__(self, fetch: Fetch, size: int, head: bytes) -> None:
         self._fetch, self._size = fetch, size
         self._starts, self._blocks = [0], [head]
+        self._last = 0
 
     def read(self, places: list[int]) -> list[bytes]:
         """Bytes of the header at each of the places, which ascend."""
@@ -224,12 +225,13 @@ class _Headers:
         missing = np.array([place for place in places if place not in held], np.int64)
         if len(missing):
             stops = missing + _HEADER
-            near = len(missing) > 1 and missing[-1] - missing[-2] < _GAP
+            near = missing[-1] - max([self._last, *missing[:-1].tolist()]) < _GAP
             stops[-1] += _AHEAD if near else 0
             stops = np.minimum(stops, self._size)
             bounds = coalesce(missing, stops, _GAP, _MAX_REQUEST)
             ranges = [(int(missing[i]), int(stops[j - 1])) for i, j in pairwise(bounds.tolist())]
             self._starts, self._blocks = [start for start, _ in ranges], self._fetch(ranges)
+        self._last = places[-1] if places else self._last
         return [held.get(place) or self._held(place) for place in places]
 
     def _held(self, place: int) -> bytes:

@@ -17,7 +17,8 @@ from xarray_nd2.errors import ND2FormatError
 _MAX_SIZE: Final = 2**26  # bytes
 _MAX_PARTS: Final = 500_000  # records or elements
 _MAX_INFLATED: Final = 2**26  # bytes of one compressed record
-_MAX_COPIED: Final = 2**29  # bytes, where records hold records
+_MAX_COPIED: Final = 2**27  # bytes, where records hold records
+_COPY_OF_BYTES: Final = 8  # bytes of memory for each of a record of bytes, which becomes a list
 _MAX_APPENDED: Final = 2**34  # bytes, where texts are joined; 128 thousand characters in one
 
 # Types of records: of a fixed size, and those that tell their size.
@@ -50,10 +51,12 @@ def check_metadata(name: bytes, data: bytes) -> None:
         problem = "is too long"
     elif not data.startswith(b"<"):
         problem = _problem_of_records(data)
-    elif b"<!DOCTYPE" in data.replace(b"\0", b""):  # in UTF-16 too
+    elif "<!DOCTYPE" in data.replace(b"\0", b"").decode("utf-8", "ignore"):
+        # In UTF-16 too, and with bytes in between that the library drops.
         problem = "declares a document type"
     else:
-        problem = "has too many elements" if data.count(b"<") > _MAX_PARTS else ""
+        many = data.count(b"<") + data.count(b"=") > _MAX_PARTS
+        problem = "has too many elements" if many else ""
     if problem:
         raise ND2FormatError(f"the metadata in {name.decode('ascii', 'replace')!r} {problem}")
 
@@ -72,7 +75,7 @@ def _problem_of_records(data: bytes) -> str:
                 copied += end if end < _MAX_INFLATED else _MAX_COPIED
             else:
                 inside, stop, items, after = _record(data, at, end)
-                copied += stop - inside
+                copied += (stop - inside) * (_COPY_OF_BYTES if data[at] == _BYTES else 1)
                 appended += (after - at) ** 2 // 4 if data[at] == _TEXT else 0
                 pending.append((data, after, end, count - 1))
                 at, end, count = inside, stop, items
