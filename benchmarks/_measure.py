@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import statistics
 import time
 from dataclasses import dataclass
@@ -81,9 +82,10 @@ def in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     expected: NDArray[Any] | None = None
     names = list(contenders)
+    order = random.Random(0)
     for turn in range(-1 if warm else 0, repetitions):
-        at = max(0, turn) % len(names)
-        for name in names[at:] + names[:at]:
+        # In any order, since each leaves the machine and its connections in some state to the next.
+        for name in order.sample(names, len(names)) if turn > 0 else names:
             result, taken = _timed(contenders[name])
             if turn >= 0:
                 seconds[name].append(taken)

@@ -29,6 +29,22 @@ def test_observes_latency_and_bandwidth() -> None:
     assert observer.link.bandwidth == pytest.approx(800e6, rel=0.1)
 
 
+def test_short_transfers_tell_only_of_more_bandwidth() -> None:
+    """Two answers a few milliseconds apart are no slow link."""
+    observer = LinkObserver(DEFAULT_LINKS["http"])
+    observer.observe([Answer(0.0, 0.02, 0.021, 262_144), Answer(0.0, 0.02, 0.034, 262_144)])
+    assert observer.link.bandwidth == DEFAULT_LINKS["http"].bandwidth
+    observer.observe([Answer(0.0, 0.02, 0.022, 1_000_000)])
+    assert observer.link.bandwidth == pytest.approx(500e6)
+
+
+def test_of_choices_about_as_quick_the_one_of_fewest_bytes() -> None:
+    link = Link(latency=0.02, bandwidth=1e9, overhead=0.0004)
+    gaps, counts = np.array([4_000, 400_000]), np.array([30_000, 110])
+    assert link.best_gap(gaps, counts, 8_000_000, 64) == 4_000
+    assert link.best_gap(np.array([20_000]), np.array([1000]), 16_000_000, 64) == 20_000
+
+
 def test_small_answers_tell_of_latency_alone() -> None:
     observer = LinkObserver(DEFAULT_LINKS["s3"])
     observer.observe([Answer(1.0, None, 1.25, 100), Answer(1.0, None, 3.0, 10_000_000)])

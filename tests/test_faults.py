@@ -183,15 +183,15 @@ def test_broken_bodies_are_continued(http: RangeServer) -> None:
 
     file = io.BytesIO()
     write_nd2(file, frame, "YX")
-    http.put("large.nd2", file.getvalue())
-    ds = xr.open_dataset(http.url("large.nd2"), engine="nd2")
+    http.put("broken-bodies.nd2", file.getvalue())
+    ds = xr.open_dataset(http.url("broken-bodies.nd2"), engine="nd2")
     for kind in ("short", "truncate"):
         http.log.clear()
         http.faults = lambda number, *_, kind=kind: Fault(kind) if number <= 12 else None
         np.testing.assert_array_equal(ds.image.values, frame)
         assert http.log.requests == 13
         assert http.log.bytes <= frame.nbytes + 13
-        ds = xr.open_dataset(http.url("large.nd2"), engine="nd2")
+        ds = xr.open_dataset(http.url("broken-bodies.nd2"), engine="nd2")
 
 
 @pytest.mark.parametrize("step", [1, 2, 5])

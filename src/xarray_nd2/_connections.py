@@ -123,6 +123,8 @@ def connect(
                 )
             while len(_connections) >= 256:
                 _connections.pop(next(iter(_connections)))
+                if isinstance(getattr(fs, "retries", None), int):
+                    fs.retries = 1  # s3fs; who calls it tries again, and not for minutes
             _connections[key] = transport_for(fs, path)
         return _connections[key]
 
@@ -130,11 +132,14 @@ def connect(
 def _with_connections(
     url: str, storage_options: Mapping[str, Any], max_connections: int
 ) -> dict[str, Any]:
-    """Options with as many S3 connections as requests: botocore's default would allow 10."""
+    """Options for S3: as many connections as requests, where botocore's default would allow 10.
+
+    Its client makes one attempt unless the user says otherwise, since who calls it tries again.
+    """
     options = dict(storage_options)
     if url.startswith(("s3://", "s3a://")):
-        config = {"max_pool_connections": max_connections, **options.get("config_kwargs", {})}
-        options["config_kwargs"] = config
+        ours = {"max_pool_connections": max_connections, "retries": {"total_max_attempts": 1}}
+        options["config_kwargs"] = ours | options.get("config_kwargs", {})
     return options
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+_ABOUT: Final = 1.15  # times as long is about as quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ class Link:
     ) -> int:
         """Largest gap worth reading over.
 
+        Of choices that are about as quick it is that of the fewest bytes, which may cost money and
+        the patience of others.
+
         Parameters
         ----------
         gaps, counts : ndarray of int64, shape (n,)
@@ -83,7 +89,8 @@ class Link:
         merged = np.concatenate([[0], np.cumsum(times)])
         read_over = np.concatenate([[0], np.cumsum(times * sizes)])
         requests = merged[-1] + 1 - merged
-        best = int(np.argmin(self.seconds(requests, needed + read_over, concurrency)))
+        seconds = self.seconds(requests, needed + read_over, concurrency)
+        best = int(np.argmax(seconds <= seconds.min() * _ABOUT))
         return int(sizes[best - 1]) if best else 0
 
 
@@ -114,7 +121,8 @@ class LinkObserver:
     """Learns what a link is like from the requests that a process makes over it.
 
     Latency is the shortest wait for a first byte, for delays only ever add to it. Bandwidth is what
-    came in between the first byte of a batch and its last, where that was long enough to tell.
+    came in between the first byte of a batch and its last. Where that is not long, much of it is
+    chance: then it only tells that there is more bandwidth than was thought.
 
     Parameters
     ----------
@@ -126,6 +134,7 @@ class LinkObserver:
     _SMALL = 65_536  # bytes of an answer whose only known time is nearly all waiting
     _LEAST_BYTES = 200_000
     _LEAST_SECONDS = 0.001
+    _TELLING_SECONDS = 0.04
 
     def __init__(self, prior: Link) -> None:
         self._link = prior
@@ -153,8 +162,8 @@ class LinkObserver:
                 self._latency_seen = True
             if first is not None and size >= self._LEAST_BYTES:
                 seconds = max(answer.last_byte for answer in answers) - first
-                if seconds >= self._LEAST_SECONDS:
-                    rate = size / seconds
+                rate = size / max(seconds, self._LEAST_SECONDS)
+                if seconds >= self._TELLING_SECONDS or rate > bandwidth:
                     bandwidth = self._mix(bandwidth, rate, fresh=not self._bandwidth_seen)
                     self._bandwidth_seen = True
             self._link = Link(latency, bandwidth, self._link.overhead)

@@ -111,25 +111,48 @@ def _first_along(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 def _time_axis(loop: Any, size: int, measured: NDArray[np.float64] | None) -> Coordinate:
     """Nominal time of each step of a time loop; where it has none, the time measured."""
-    attrs = {"units": "s", "long_name": "time since the first frame, as planned"}
     periods = getattr(loop.parameters, "periods", None) or [loop.parameters]
     steps = [_period_ms(period) for period in periods]
+    how = "by the average period as run" if any(map(_average_ms, periods)) else "as planned"
+    attrs = {"units": "s", "long_name": f"time since the first frame, {how}"}
     if all(step > 0 for step in steps):
         counts = [getattr(period, "count", size) for period in periods]
         # One period after another: the next begins a step after the last frame of this one.
         spacing = np.repeat(steps, counts)[:size] / 1000
         if len(spacing) == size:
             return ("T",), np.concatenate([[0.0], np.cumsum(spacing)[:-1]]), attrs
-    if measured is not None and (np.diff(measured) > 0).all():
+    filled = None if measured is None else _without_gaps(measured)
+    if filled is not None:
         attrs["long_name"] = "time since the first frame, as measured"
-        return ("T",), measured - measured[0], attrs
+        return ("T",), filled - filled[0], attrs
     attrs = {"units": "1", "long_name": "number of the time point; the file has no timing"}
     return ("T",), np.arange(size, dtype=np.float64), attrs
 
 
-def _period_ms(period: Any) -> float:
+def _average_ms(period: Any) -> float:
     average = period.periodDiff.avg if period.periodDiff is not None else 0
-    return float(average if average and average > 0 else period.periodMs or 0)
+    return float(average) if average and average > 0 else 0.0
+
+
+def _period_ms(period: Any) -> float:
+    return _average_ms(period) or float(period.periodMs or 0)
+
+
+def _without_gaps(measured: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Measured times with those that are lacking in between; None if too few are there, or they lie.
+
+    A frame that was not taken has the time 0, or none.
+    """
+    steps = np.arange(len(measured))
+    known = np.isfinite(measured) & ((measured > 0) | (steps == 0))
+    rises = np.diff(measured[known]) / np.diff(steps[known])
+    if not len(rises) or not (rises > 0).all():
+        return None
+    first, last = steps[known][[0, -1]]
+    filled = np.interp(steps, steps[known], measured[known])
+    outside = np.where(steps < first, steps - first, np.maximum(steps - last, 0))
+    times: NDArray[np.float64] = filled + outside * np.median(rises)
+    return times
 
 
 def _z_axis(loop: Any, size: int) -> Coordinate:

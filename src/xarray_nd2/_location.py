@@ -17,10 +17,16 @@ _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://[^\s'\"<>)\]]+")
 
 
 def is_local(target: str) -> bool:
-    """Whether a path or URL is a file of this machine."""
-    if "::" in target:
-        return False
-    return not _SCHEME.match(target) or bool(_LOCAL_SCHEME.match(target))
+    """Whether a path or URL is a file of this machine.
+
+    Examples
+    --------
+    >>> is_local("zip::run.zip"), is_local("file:///data/a::b.nd2")
+    (False, True)
+    """
+    if _LOCAL_SCHEME.match(target):
+        return True
+    return "::" not in target and not _SCHEME.match(target)
 
 
 def local_path(target: str) -> str:
@@ -93,14 +99,17 @@ def host_of(target: str) -> str:
 
 
 def public_text(text: str) -> str:
-    """Remove what may be a secret from the URLs in a text."""
-    return _URL_IN_TEXT.sub(lambda match: public_url(match[0]), text)
+    """Remove what may be a secret from the URLs in a text, queries of all kinds of them too."""
+    return _URL_IN_TEXT.sub(lambda match: public_url(re.split(r"[?#]", match[0])[0]), text)
 
 
 def _public_link(link: str) -> str:
     if not _SCHEME.match(link):
         return link
-    parts = urlsplit(link)
+    try:
+        parts = urlsplit(link)
+    except ValueError:  # no URL that anybody could open
+        return re.split(r"[?#@]", link)[0]
     host = parts.netloc.rpartition("@")[2]
     if parts.scheme in ("http", "https"):
         return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from xarray_nd2._transport import BrokenOffError, Part, RangeIgnoredError
@@ -15,13 +16,15 @@ from xarray_nd2._transport import BrokenOffError, Part, RangeIgnoredError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xarray_nd2._transport import Transport
+    from xarray_nd2._transport import ObjectFacts, Transport
 
 ATTEMPTS: Final = 8  # that bring nothing, one after the other
-MOST_ATTEMPTS: Final = 64  # of which each may bring a little
+MOST_ATTEMPTS: Final = 64  # and one for each of so many bytes of the range:
+_LEAST_PROGRESS: Final = 8192
 FIRST_PAUSE: Final = 0.05  # seconds, doubling with every attempt
 LONGEST_PAUSE: Final = 5.0
-_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+LONGEST_WISH: Final = 30.0  # seconds that a store may ask for
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524})
 _TRANSIENT_KINDS = (TimeoutError, ConnectionError, BrokenOffError)
 # Connection trouble by the names of its exceptions, since none of these clients is always there.
 _TRANSIENT_NAMES = frozenset(
@@ -33,6 +36,7 @@ _TRANSIENT_NAMES = frozenset(
         "IncompleteReadError",
         "ServiceRequestError",  # azure
         "ServiceResponseError",
+        "ProxyError",  # requests, which gcsfs uses for its errors
         "SMBConnectionClosed",
     }
 )
@@ -56,7 +60,9 @@ def status_of(error: BaseException) -> int | None:
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later; of all causes the nearest that tells decides."""
     for cause in causes(error):
-        if isinstance(cause, (FileNotFoundError, PermissionError, RangeIgnoredError)):
+        if isinstance(cause, RangeIgnoredError):
+            return cause.passing
+        if isinstance(cause, (FileNotFoundError, PermissionError)):
             return False
         names = {kind.__name__ for kind in type(cause).__mro__}
         if isinstance(cause, _TRANSIENT_KINDS) or names & _TRANSIENT_NAMES:
@@ -65,6 +71,21 @@ def is_transient(error: BaseException) -> bool:
         if status is not None and status >= 400:
             return status in _TRANSIENT_STATUS
     return False
+
+
+def header_of(error: BaseException, name: str) -> str:
+    """A header of the answer behind an error, its name in lower case; empty if there is none."""
+    for cause in causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):  # botocore
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
+        else:  # azure; ours
+            headers = getattr(cause if response is None else response, "headers", None)
+        if isinstance(headers, Mapping):
+            for key, value in headers.items():
+                if str(key).lower() == name:
+                    return str(value)
+    return ""
 
 
 def _own_status(error: BaseException) -> int | None:
@@ -80,7 +101,9 @@ def _own_status(error: BaseException) -> int | None:
     return None
 
 
-async def read_fully(transport: Transport, start: int, stop: int, size: int | None = None) -> Part:
+async def read_fully(
+    transport: Transport, start: int, stop: int, pinned: ObjectFacts | None = None
+) -> Part:
     """Read a range, going on from where it broke for as long as that may help.
 
     Parameters
@@ -89,47 +112,72 @@ async def read_fully(transport: Transport, start: int, stop: int, size: int | No
         Of the object.
     start, stop : int
         The range, bytes of the object.
-    size : int, optional
-        Size of the object where it is known; then a body that ends too early is read on.
+    pinned : ObjectFacts, optional
+        Of the object where they are known; then a body that ends too early is read on.
 
     Returns
     -------
     Part
-        From `start`; it ends before `stop` only at the end of the object or when trying again
-        did not help.
+        From `start`, all of it of one version of the object; it ends before `stop` only at the end
+        of the object or when trying again did not help.
 
     Raises
     ------
     Exception
         What the transport raised last, where trying again did not help or cannot.
     """
-    received = bytearray()
+    pieces = _Pieces(start, stop, pinned)
     futile = 0  # attempts since the last that brought bytes
-    for _ in range(MOST_ATTEMPTS):
-        known = len(received)
+    for _ in range(MOST_ATTEMPTS + (stop - start) // _LEAST_PROGRESS):
+        known, wish = pieces.size, 0.0
         last = futile + 1 == ATTEMPTS
         try:
-            part = await transport.read(start + known, stop)
+            pieces.add(await transport.read(start + known, stop, pinned))
         except Exception as error:
             if isinstance(error, BrokenOffError):
-                # Not the last byte, so that there is an answer to tell the facts.
-                received += error.received[: stop - start - known - 1]
-            if not is_transient(error) or (last and len(received) == known):
+                pieces.add(error.received)
+            if not is_transient(error) or (last and pieces.size <= known):
                 raise
+            asked_for = header_of(error, "retry-after")
+            wish = min(float(asked_for), LONGEST_WISH) if asked_for.isdecimal() else 0.0
         else:
-            data = received + bytes(part.data) if received else part.data
-            end = part.facts.size if part.facts else size
-            if len(data) > stop - start:
-                raise RangeIgnoredError("the store answers with more than the range asked for")
-            complete = end is None or start + len(data) >= min(stop, end)
-            if complete or (last and len(data) == known):
-                # Of several attempts the last one's time tells nothing of the link.
-                first_byte = None if received else part.first_byte
-                return Part(start, data, part.facts, first_byte)
-            received = bytearray(data)
-        futile = futile + 1 if len(received) == known else 0
-        await asyncio.sleep(_pause(futile))
-    raise EOFError(f"{len(received)} bytes came for {start}-{stop}")
+            if pieces.part is not None and (pieces.complete or (last and pieces.size == known)):
+                return pieces.part
+        futile = 0 if pieces.size > known else futile + 1
+        await asyncio.sleep(max(wish, _pause(futile)))
+    raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
+
+
+class _Pieces:
+    """What came of a range so far, all of it of one version of the object."""
+
+    def __init__(self, start: int, stop: int, pinned: ObjectFacts | None) -> None:
+        self._start, self._stop, self._pinned = start, stop, pinned
+        self.part: Part | None = None
+
+    @property
+    def size(self) -> int:
+        return 0 if self.part is None else len(self.part.data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is no more of it, as far as that is known."""
+        facts = (self.part and self.part.facts) or self._pinned
+        end = self._stop if facts is None else min(self._stop, facts.size)
+        return facts is None or self._start + self.size >= end
+
+    def add(self, part: Part) -> None:
+        if self.part is None or not self.size:
+            self.part = part
+        elif self.part.facts and part.facts and not self.part.facts.agrees(part.facts):
+            # Another version, perhaps from a copy that lags behind: begin again.
+            self.part = None
+        else:
+            # Of several attempts the last one's time tells nothing of the link.
+            data = b"".join([self.part.data, part.data])
+            self.part = Part(self._start, data, self.part.facts or part.facts)
+        if self.size > self._stop - self._start:
+            raise RangeIgnoredError("the store answers with more than the range asked for")
 
 
 def _pause(futile: int) -> float:

@@ -8,7 +8,6 @@ connections are made in each process when they are first needed, and kept.
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import time
 from contextlib import suppress
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from xarray_nd2._connections import connect, decode_threads, observer, slots, wait_for
 from xarray_nd2._cost import DEFAULT_LINKS, Answer
-from xarray_nd2._location import host_of, open_file_path, public_text, public_url
-from xarray_nd2._retry import read_fully, status_of
+from xarray_nd2._location import host_of, public_text
+from xarray_nd2._retry import header_of, read_fully, status_of
+from xarray_nd2._target import named_target
 from xarray_nd2._transport import (
     DirectTransport,
     LocalFile,
@@ -90,23 +90,9 @@ class ByteSource:
         ValueError
             A file opened in text mode, or through a compression.
         """
-        if isinstance(obj, os.PathLike):
-            obj = os.fspath(obj)
-        if isinstance(obj, str):
-            return cls(public_url(obj), obj, dict(storage_options or {}))
-        fs, path = getattr(obj, "fs", None), getattr(obj, "path", None)
-        if fs is not None and isinstance(path, str):
-            if getattr(obj, "compression", None):
-                raise ValueError("a compressed OpenFile has no byte ranges; open it uncompressed")
-            return cls(public_url(fs.unstrip_protocol(path)), (fs, path))
-        if isinstance(obj, (bytes, bytearray, memoryview)):
-            obj = io.BytesIO(obj)
-        if hasattr(obj, "read") and hasattr(obj, "seek"):
-            if isinstance(obj, io.TextIOBase):
-                raise ValueError("the file is open in text mode; open it in binary mode")
-            path = open_file_path(obj)
-            return cls(path or f"<{type(obj).__name__}>", path or OpenFile(obj))
-        raise TypeError(f"expected a path, a URL or an open binary file, not {type(obj).__name__}")
+        name, target = named_target(obj)
+        options = dict(storage_options or {}) if isinstance(target, str) else {}
+        return cls(name, target, options)
 
     @property
     def size(self) -> int:
@@ -117,9 +103,9 @@ class ByteSource:
     @property
     def identity(self) -> tuple[str, int, str] | None:
         """What tells this object from all others, and from what it may become; None if nothing."""
-        if self.facts is None or self.facts.etag is None:
+        if self.facts is None or self.facts.version is None:
             return None
-        return self.name, self.facts.size, self.facts.etag
+        return self.name, self.facts.size, self.facts.version
 
     @property
     def link(self) -> Link:
@@ -131,7 +117,7 @@ class ByteSource:
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         # Without the options: credentials do not belong in the names of tasks.
-        return type(self).__name__, self.name, self.facts and (self.facts.size, self.facts.etag)
+        return type(self).__name__, self.name, self.facts and (self.facts.size, self.facts.version)
 
     def begin(self, head: int, tail: int) -> tuple[ByteSource, bytes, bytes]:
         """Pin the object and read both of its ends, in as few round trips as the store allows.
@@ -186,7 +172,7 @@ class ByteSource:
                 )
                 last = None
         except Exception as error:
-            if status_of(error) == 416:  # no byte 0
+            if status_of(error) == 416 and _is_empty(error):  # no byte 0
                 return ObjectFacts(0, None), b"", b""
             raise
         self._observer(transport).observe([_answer(asked, part) for part in (first, last) if part])
@@ -196,7 +182,8 @@ class ByteSource:
             facts.size - end,
             facts,
         ):
-            last = await read_fully(transport, end, facts.size, facts.size) if facts.size else first
+            last = await read_fully(transport, end, facts.size, facts) if facts.size else first
+            _check(facts, last.facts, self.name)
         return facts, first.data, last.data
 
     def fetch(self, ranges: Ranges) -> list[bytes]:
@@ -260,7 +247,7 @@ class ByteSource:
 
     def _read_directly(self, transport: DirectTransport, ranges: Ranges, deliver: Deliver) -> None:
         try:
-            self._check(transport.stat())
+            _check(self.facts, transport.stat(), self.name)
             with transport.reader() as read:
 
                 def read_one(index: int, start: int, stop: int) -> None:
@@ -280,7 +267,7 @@ class ByteSource:
 
     async def _confirm(self, transport: Transport) -> None:
         try:
-            self._check(await transport.confirm())
+            _check(self.facts, await transport.confirm(), self.name)
         except Exception as error:
             raise self._error(error, "looking at the file") from error
 
@@ -327,8 +314,8 @@ class ByteSource:
 
     async def _read_one(self, transport: Transport, start: int, stop: int) -> Part:
         try:
-            part = await read_fully(transport, start, stop, self.size)
-            self._check(part.facts)
+            part = await read_fully(transport, start, stop, self.facts)
+            _check(self.facts, part.facts, self.name)
             _check_length(part.data, start, stop)
         except Exception as error:
             raise self._error(error, f"bytes {start}-{stop}") from error
@@ -336,17 +323,6 @@ class ByteSource:
 
     def _observer(self, transport: Transport) -> LinkObserver:
         return observer(os.getpid(), transport.kind, host_of(self.name))
-
-    def _check(self, facts: ObjectFacts | None) -> None:
-        pinned = self.facts
-        if facts is None or pinned is None:
-            return
-        if facts.size != pinned.size or (facts.etag or pinned.etag) != (pinned.etag or facts.etag):
-            raise ND2ChangedError(
-                f"the object has changed since it was opened, from {pinned.size} bytes tagged "
-                f"{pinned.etag} to {facts.size} tagged {facts.etag}: open it again",
-                self.name,
-            )
 
     def _error(self, error: Exception, where: str) -> ND2Error:
         """The error of the tree for whatever went wrong in reading."""
@@ -381,6 +357,21 @@ async def _read_last(transport: Transport, count: int) -> Part | None:
     with suppress(Exception):  # whatever it is, an absolute range is read instead
         return await transport.read_last(count)
     return None
+
+
+def _is_empty(error: Exception) -> bool:
+    """Whether a store that has no byte 0 to give does not say that there are some."""
+    return header_of(error, "content-range").rpartition("/")[2] in ("", "0")
+
+
+def _check(pinned: ObjectFacts | None, facts: ObjectFacts | None, name: str) -> None:
+    """Check that an answer is of the object that was opened, as far as both tell."""
+    if pinned is not None and facts is not None and not pinned.agrees(facts):
+        raise ND2ChangedError(
+            f"the object has changed since it was opened, from {pinned.size} bytes tagged "
+            f"{pinned.version} to {facts.size} tagged {facts.version}: open it again",
+            name,
+        )
 
 
 def _check_length(data: Bytes, start: int, stop: int) -> None:

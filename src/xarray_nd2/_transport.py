@@ -20,6 +20,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import fsspec.asyn
@@ -33,10 +34,35 @@ Bytes = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class ObjectFacts:
-    """What a store says of an object: its size in bytes, and a tag that changes with its content."""
+    """What a store says of an object.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    etag : str or None
+        A tag that changes with the content, without the mark of a weak one: only whether two are
+        equal matters here, and one answer of a store may be marked where another is not.
+    modified : str or None
+        When it was changed last, in the words of the store.
+    """
 
     size: int
     etag: str | None
+    modified: str | None = None
+
+    @property
+    def version(self) -> str | None:
+        """What tells the content from what was there before and may come after."""
+        return self.etag or self.modified
+
+    def agrees(self, other: ObjectFacts) -> bool:
+        """Whether both may be of the same content; only what both know is compared."""
+        if self.size != other.size:
+            return False
+        if self.etag and other.etag:
+            return self.etag == other.etag
+        return not (self.modified and other.modified) or self.modified == other.modified
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +76,48 @@ class Part:
 
 
 class BrokenOffError(OSError):
-    """A body broke off; `received` are the bytes of it that did arrive."""
+    """A body broke off; `received` is the part of it that did arrive."""
 
-    def __init__(self, received: bytes) -> None:
-        super().__init__(f"the connection broke after {len(received)} bytes")
+    def __init__(self, received: Part) -> None:
+        super().__init__(f"the connection broke after {len(received.data)} bytes")
         self.received = received
 
 
 class StatusError(OSError):
-    """The server answered with an HTTP status that is an error."""
+    """The server answered with an HTTP status that is an error.
 
-    def __init__(self, status: int, reason: object) -> None:
+    Parameters
+    ----------
+    status : int
+        Of the answer.
+    reason : object
+        The server's words.
+    headers : mapping
+        Of the answer.
+    """
+
+    def __init__(
+        self, status: int, reason: object, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(f"HTTP {status} {reason}")
         self.status = status
+        self.headers = headers
 
 
 class RangeIgnoredError(OSError):
-    """The store answers with the whole object whatever range is asked for."""
+    """The store answers with something else than the range that was asked for.
+
+    Parameters
+    ----------
+    message : str
+        What it answers with.
+    passing : bool
+        Whether it answered with ranges before, so that this may be one answer that went wrong.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class Transport(Protocol):
@@ -80,8 +131,8 @@ class Transport(Protocol):
     async def stat(self) -> ObjectFacts:
         """Ask what the object is; the file is being opened, now or again."""
 
-    async def read(self, start: int, stop: int) -> Part:
-        """Read a range that is not empty."""
+    async def read(self, start: int, stop: int, pinned: ObjectFacts | None = None, /) -> Part:
+        """Read a range that is not empty, of the object that was opened if it is `pinned`."""
 
     async def read_last(self, count: int) -> Part | None:
         """Read the end; None where that is not safe."""
@@ -115,6 +166,8 @@ class LocalFile:
     def _facts(self, status: os.stat_result) -> ObjectFacts:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(f"{self._path} is a directory")
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for somebody to write
+            raise OSError(f"{self._path} is not an ordinary file")
         return ObjectFacts(status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}")
 
 
@@ -130,13 +183,20 @@ class OpenFile:
 
     def stat(self) -> ObjectFacts:
         with self._lock:
-            return ObjectFacts(self._file.seek(0, os.SEEK_END), None)
+            self._file.seek(0, os.SEEK_END)
+            return ObjectFacts(self._file.tell(), None)
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[int, int], bytes]]:
         def read(start: int, stop: int) -> bytes:
             self._file.seek(start)
-            return self._file.read(stop - start)
+            data = self._file.read(stop - start)
+            while data and len(data) < stop - start:  # a raw file may give less than it has
+                more = self._file.read(stop - start - len(data))
+                if not more:
+                    break
+                data += more
+            return data
 
         with self._lock:
             yield read
@@ -167,10 +227,9 @@ def facts_of_info(info: Mapping[str, Any], path: str) -> ObjectFacts:
     size = info.get("size")
     if size is None:
         raise OSError("the store does not tell the size of the file")
-    for key in ("ETag", "etag", "md5", "mtime", "modified", "created", "last_modified"):
-        if info.get(key):
-            return ObjectFacts(int(size), str(info[key]))
-    return ObjectFacts(int(size), None)
+    keys = ("ETag", "etag", "md5", "mtime", "modified", "created", "last_modified")
+    version = next((str(info[key]) for key in keys if info.get(key)), None)
+    return ObjectFacts(int(size), version)
 
 
 def transport_for(fs: Any, path: str) -> Transport | DirectTransport:

@@ -121,7 +121,7 @@ class AsyncTransport(_FileTransport):
         super().__init__(fs, path)
         self.loop = fs.loop
 
-    async def read(self, start: int, stop: int) -> Part:
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
         return Part(start, await self._fs._cat_file(self._path, start=start, end=stop))  # noqa: SLF001
 
     async def _info(self) -> Any:
@@ -152,7 +152,7 @@ class QueueTransport(_FileTransport):
         self._queue: list[_Asked] = []
         self._described = False
 
-    async def read(self, start: int, stop: int) -> Part:
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
         asked = _Asked(start, stop, self.loop.create_future())
         self._queue.append(asked)
         async with self._turn:
@@ -259,7 +259,7 @@ class SMBTransport(_FileTransport):
         self.loop = fsspec.asyn.get_loop()
         self._shared: _SharedFile | None = None
 
-    async def read(self, start: int, stop: int) -> Part:
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
         async with self._file() as file:
             return Part(start, await in_thread(_read_share, file, start, stop))
 

@@ -20,8 +20,7 @@ from xarray_nd2._transport_files import in_thread
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_TAGS = ("ETag", "X-Goog-Generation", "Last-Modified")
+_CONTENT_RANGE = re.compile(r"bytes +(\d+)-(\d+)/(\d+)", re.IGNORECASE)
 _SILENCE = 30.0  # seconds without a byte after which a request is given up
 _SMALL = 8 * 1024 * 1024  # bytes of a file worth reading as a whole where there are no ranges
 
@@ -47,26 +46,38 @@ def placed(
     RangeIgnoredError
         The answer is not the range.
     """
-    etag = next((headers[name] for name in _TAGS if headers.get(name)), None)
+    encoding = headers.get("Content-Encoding", "identity")
     if status == 200:
         # The whole object: fine if that is no more than was asked for.
         length = headers.get("Content-Length")
         if length is None or int(length) > count or start not in (0, None):
             raise RangeIgnoredError("the server ignores Range requests")
-        return 0, ObjectFacts(int(length), etag)
-    place = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    if place is None or (start is not None and int(place[1]) != start):
-        raise RangeIgnoredError("the server answers with another range than was asked for")
-    return int(place[1]), ObjectFacts(int(place[3]), etag)
+        if encoding != "identity":
+            raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
+        return 0, _facts(int(length), headers)
+    told = headers.get("Content-Range", "nothing")
+    place = _CONTENT_RANGE.fullmatch(told.strip())
+    if place is None:
+        raise RangeIgnoredError(
+            f"the server tells {told!r} of the range it sends, not where it is in a file of what size"
+        )
+    if start is not None and int(place[1]) != start:
+        raise RangeIgnoredError(f"the server sends {told!r}, another range than was asked for")
+    return int(place[1]), _facts(int(place[3]), headers)
 
 
-def _check_status(status: int, reason: object) -> None:
+def _facts(size: int, headers: Mapping[str, str]) -> ObjectFacts:
+    tag = headers.get("ETag") or headers.get("X-Goog-Generation")
+    return ObjectFacts(size, tag and tag.removeprefix("W/"), headers.get("Last-Modified"))
+
+
+def _check_status(status: int, reason: object, headers: Mapping[str, str]) -> None:
     if status in (404, 410):
         raise FileNotFoundError(f"HTTP {status} {reason}")
     if status in (401, 403):
         raise PermissionError(f"HTTP {status} {reason}")
     if status not in (200, 206):
-        raise StatusError(status, reason)
+        raise StatusError(status, reason, headers)
 
 
 class HTTPTransport:
@@ -74,7 +85,7 @@ class HTTPTransport:
 
     The filesystem's own `cat_file` would take a whole file for a range from a server that ignores
     ranges, and says nothing of size and tag, so the response is read here. A small file of such a
-    server is read once as a whole and kept, until it is opened anew: byte 0 is only read for that.
+    server is read once as a whole, and kept for those who opened that version of it.
     """
 
     kind = "http"
@@ -85,6 +96,7 @@ class HTTPTransport:
         self._fs = fs
         self._url = fs.encode_url(path)
         self.loop = fs.loop
+        self._ranges_seen = False
         self._whole: Part | None = None
         self._whole_at = 0.0
         self._reading_whole = asyncio.Lock()
@@ -98,9 +110,11 @@ class HTTPTransport:
     async def confirm(self) -> None:
         return None
 
-    async def read(self, start: int, stop: int) -> Part:
-        if self._whole is not None and start > 0:
-            return _cut(self._whole, start, stop - start)
+    async def read(self, start: int, stop: int, pinned: ObjectFacts | None = None, /) -> Part:
+        if self._whole is not None and pinned is not None and pinned.version is not None:
+            if self._whole.facts == pinned:
+                return _cut(self._whole, start, stop - start)
+            self._whole = None
         return await self._get(f"bytes={start}-{stop - 1}", start, stop - start)
 
     async def read_last(self, count: int) -> Part | None:
@@ -118,34 +132,46 @@ class HTTPTransport:
             options["timeout"] = _http_timeout()
         # Filled in place: a bytearray that grows would be copied again and again.
         received = memoryview(bytearray(count))
-        size = 0
+        size = begin = 0
+        facts = None
         asked = time.monotonic()
         try:
             async with session.get(self._url, headers=headers, **options) as response:
-                _check_status(response.status, response.reason)
+                _check_status(response.status, response.reason, response.headers)
                 first_byte = time.monotonic()
                 try:
                     begin, facts = placed(response.status, response.headers, start, count)
-                except RangeIgnoredError:
-                    if response.status != 200 or (response.content_length or _SMALL + 1) > _SMALL:
-                        raise
-                    return _cut(await self._keep_whole(response, asked), start, count)
-                self._whole = None
+                except RangeIgnoredError as error:
+                    return _cut(await self._instead(response, asked, error), start, count)
+                self._ranges_seen |= response.status == 206
                 async for block in response.content.iter_any():
-                    received[size : size + len(block)] = block
-                    size += len(block)
+                    end = min(size + len(block), count)  # a range may go on for longer
+                    received[size:end] = block[: end - size]
+                    size = end
+                    if size == count:
+                        break
         except _connection_errors() as error:
             if size:
-                raise BrokenOffError(bytes(received[:size])) from error
+                raise BrokenOffError(Part(begin, received[:size], facts)) from error
             raise
+        except _nonsense() as error:
+            raise ConnectionError(f"an answer that is not HTTP: {type(error).__name__}") from error
         return Part(begin, received[:size], facts, first_byte)
+
+    async def _instead(self, response: Any, asked: float, error: RangeIgnoredError) -> Part:
+        """What else serves, where the answer is not the range."""
+        if self._ranges_seen:  # one answer went wrong, such as that of a cache in between
+            raise RangeIgnoredError(str(error), passing=True) from None
+        if response.status != 200 or (response.content_length or _SMALL + 1) > _SMALL:
+            raise error
+        return await self._keep_whole(response, asked)
 
     async def _keep_whole(self, response: Any, asked: float) -> Part:
         """Body of a response, or of another one that came since this was asked for."""
         async with self._reading_whole:
             if self._whole is None or self._whole_at < asked:
                 data = await response.read()
-                _, facts = placed(200, response.headers, 0, len(data))
+                facts = _facts(len(data), response.headers)
                 self._whole, self._whole_at = Part(0, data, facts), time.monotonic()
             return self._whole
 
@@ -175,6 +201,14 @@ def _connection_errors() -> tuple[type[Exception], ...]:
     )
 
 
+@functools.cache
+def _nonsense() -> tuple[type[Exception], ...]:
+    import aiohttp
+
+    # Of a status that is an error nothing is raised by the client.
+    return (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError)
+
+
 class WebDAVTransport:
     """A file of a WebDAV server, by the HTTP client of webdav4, in threads.
 
@@ -200,7 +234,7 @@ class WebDAVTransport:
     async def confirm(self) -> None:
         return None
 
-    async def read(self, start: int, stop: int) -> Part:
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
         return await in_thread(self._get, f"bytes={start}-{stop - 1}", start, stop - start)
 
     async def read_last(self, count: int) -> Part | None:
@@ -213,7 +247,7 @@ class WebDAVTransport:
         asking = self._client.http.stream("GET", self._url, headers=headers, follow_redirects=True)
         try:
             with asking as response:
-                _check_status(response.status_code, response.reason_phrase)
+                _check_status(response.status_code, response.reason_phrase, response.headers)
                 first_byte = time.monotonic()
                 begin, facts = placed(response.status_code, response.headers, start, count)
                 return Part(begin, response.read(), facts, first_byte)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -104,7 +105,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
         if max_gap is not None and max_gap < 0:
             raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
-        if max_concurrency < 1:
+        if operator.index(max_concurrency) < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         _crops.register()
         opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
@@ -133,8 +134,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
 
 
 def _require_version(source: ByteSource, version: str | None) -> None:
-    tag = source.facts.etag if source.facts else None
-    if version is not None and version.strip('"') != (tag or "").strip('"'):
+    tag = source.facts.version if source.facts else None
+    if version is not None and version.removeprefix("W/").strip('"') != (tag or "").strip('"'):
         raise ND2ChangedError(
             f"version {version} was asked for, but the object is tagged {tag}", source.name
         )
@@ -160,7 +161,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
         coordinates["frame_valid"] = (
             tuple(name for name, _ in layout.loops),
             ~missing.reshape(layout.loop_shape),
-            {"long_name": "whether the file has the frame"},
+            {"units": "1", "long_name": "whether the file has the frame"},
         )
     dataset = xr.Dataset(
         {"image": image},

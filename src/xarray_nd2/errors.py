@@ -88,6 +88,10 @@ class ND2ChangedError(ND2SourceError):
     """The object is no longer the one that was opened."""
 
 
+_SILENT = {"builtins", "isal", "numpy", "xarray_nd2", "zlib"}
+"""Packages whose errors hold no more than their text says."""
+
+
 def _pickles(error: BaseException | None) -> bool:
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  (made in this line)
@@ -100,7 +104,8 @@ def _pickles(error: BaseException | None) -> bool:
 def naming(url: str) -> Iterator[None]:
     """Give the errors raised inside the name of the file, where they have none.
 
-    What caused them is left out where it may tell a secret, such as a signed URL.
+    What caused them is left out where it may tell a secret, such as a signed URL: an error of a
+    store's library may hold the request with all of its headers.
     """
     try:
         yield
@@ -114,7 +119,9 @@ def naming(url: str) -> Iterator[None]:
 def _tells_secret(error: BaseException | None) -> bool:
     seen: list[BaseException] = []
     while error is not None and error not in seen:
-        if public_text(str(error)) != str(error):
+        if type(error).__module__.partition(".")[0] not in _SILENT or (
+            public_text(repr(error)) != repr(error)
+        ):
             return True
         seen.append(error)
         error = error.__cause__ or error.__context__
