@@ -131,18 +131,22 @@ async def read_fully(
     for _ in range(MOST_ATTEMPTS + (stop - start) // _LEAST_PROGRESS):
         known, wish = pieces.size, 0.0
         last = futile + 1 == ATTEMPTS
+        failed: Exception | None = None
         try:
             pieces.add(await transport.read(start + known, stop, pinned))
-        except Exception as error:
-            if isinstance(error, BrokenOffError):
-                pieces.add(error.received)
-            if not is_transient(error) or (last and pieces.size <= known):
-                raise
-            asked_for = header_of(error, "retry-after")
+        except BrokenOffError as error:
+            failed = error
+            pieces.add(error.received)
+        except Exception as error:  # noqa: BLE001  (raised below, where it lasts)
+            failed = error
+        stalled = last and pieces.size <= known
+        if pieces.part is not None and (pieces.complete or (stalled and failed is None)):
+            return pieces.part
+        if failed is not None:
+            if stalled or not is_transient(failed):
+                raise failed
+            asked_for = header_of(failed, "retry-after")
             wish = min(float(asked_for), LONGEST_WISH) if asked_for.isdecimal() else 0.0
-        else:
-            if pieces.part is not None and (pieces.complete or (last and pieces.size == known)):
-                return pieces.part
         futile = 0 if pieces.size > known else futile + 1
         await asyncio.sleep(max(wish, _pause(futile)))
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
