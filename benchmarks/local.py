@@ -58,6 +58,7 @@ def run(bench: Bench) -> Group:
                 "nd2": Contender(
                     lambda _: np.stack([crop_by_nd2(file, window | {"T": t}) for t in range(count)])
                 ),
+                "nd2, dask": Contender(lambda _: delayed.isel(window).values),
             },
             bench.repetitions,
         )
@@ -83,7 +84,7 @@ def run(bench: Bench) -> Group:
             slower(f"{crop}, lazy", cropping, "lazy", "nd2", _MOST),
             slower(f"{crop}, dask", cropping, "dask", "nd2, dask", _MOST),
             slower(f"{crops}, lazy", windows, "lazy", "nd2", _MOST),
-            slower(f"{crops}, dask", windows, "dask", "nd2", _MOST),
+            slower(f"{crops}, dask", windows, "dask", "nd2, dask", _MOST),
             slower(f"{size}, lazy", reading, "lazy", "nd2", _MOST),
             slower(f"{size}, dask", reading, "dask", "nd2, dask", _MOST),
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import nd2
@@ -45,6 +46,35 @@ def test_time_without_period_is_as_measured(tmp_path: Path) -> None:
     assert ds.time.dims == ("T", "Z")
     assert ds.time.values.ravel().tolist() == times
     assert ds.time.attrs["units"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("times", "missing", "expected"),
+    [
+        ([0.4, 11.4, 22.4, 0.0], [3], [0, 11, 22, 33]),  # cut short
+        ([0.4, 11.4, 0.0, 33.4], [2], [0, 11, 22, 33]),
+        ([0.4, 11.4, 22.4], [], [0, 11, 22, 33]),  # a table that is too short
+    ],
+)
+def test_times_that_are_lacking_are_filled_in(
+    times: list[float], missing: list[int], expected: list[float], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"period": 0.0, "timestamps": times + [0.0] * (4 - len(times))}
+    write_nd2(tmp_path / "run.nd2", np.ones((4, 8, 8), "u1"), "TYX", missing=missing, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*frames are not in the file")
+        ds = xr.open_dataset(tmp_path / "run.nd2")
+    np.testing.assert_allclose(ds["T"].values, expected)
+    assert ds["T"].attrs == {"units": "s", "long_name": "time since the first frame, as measured"}
+
+
+def test_every_coordinate_has_units_and_a_name(tmp_path: Path) -> None:
+    for name in ("missing-frames", "positions-time-stack", "time-stack-channels", "rgb"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*frames are not in the file")
+            ds = xr.open_dataset(VARIANTS[name].write(tmp_path / "run.nd2"))
+        for coordinate in ds.coords.values():
+            assert {"units", "long_name"} <= set(coordinate.attrs), coordinate.name
 
 
 def test_time_without_any_timing_is_a_number(tmp_path: Path) -> None:

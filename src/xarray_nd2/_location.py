@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
-_LOCAL_SCHEME = re.compile(r"^(file|local):(//)?(?=/|[A-Za-z]:)|^(file|local)://", re.IGNORECASE)
+_LOCAL_SCHEME = re.compile(r"^(?:file|local)(?:://|:(?=/|[A-Za-z]:))", re.IGNORECASE)
+_LINK = re.compile(r"::(?![^\[]*\])")  # but not in an address such as [::1]
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://[^\s'\"<>)\]]+")
 
 
@@ -80,7 +81,7 @@ def public_url(target: str) -> str:
     >>> public_url("/data/run?.nd2")
     '/data/run?.nd2'
     """
-    return "::".join(_public_link(link) for link in target.split("::"))
+    return "::".join(_public_link(link) for link in _LINK.split(target))
 
 
 def host_of(target: str) -> str:

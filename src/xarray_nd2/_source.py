@@ -74,21 +74,9 @@ class ByteSource:
 
     @classmethod
     def of(cls, obj: Any, storage_options: Mapping[str, Any] | None = None) -> ByteSource:
-        """Source for anything that names a file.
+        """Source for anything that names a file, as `named_target` takes it.
 
-        Parameters
-        ----------
-        obj : str, os.PathLike, UPath, fsspec OpenFile, open binary file, or bytes
-            What to read. URLs may be chained (``simplecache::s3://...``).
-        storage_options : mapping, optional
-            Options for the filesystem of a URL.
-
-        Raises
-        ------
-        TypeError
-            `obj` names no file.
-        ValueError
-            A file opened in text mode, or through a compression.
+        The options are for the filesystem of a URL.
         """
         name, target = named_target(obj)
         options = dict(storage_options or {}) if isinstance(target, str) else {}

@@ -1,0 +1,137 @@
+"""What names a file, and that it stays that file."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+
+from xarray_nd2 import ND2NotFoundError, ND2SourceError
+from xarray_nd2.testing import write_nd2
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FRAMES = np.arange(3 * 8 * 9, dtype="uint16").reshape(3, 8, 9)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_nd2(tmp_path / "run.nd2", FRAMES, "TYX")
+    return tmp_path / "run.nd2"
+
+
+@pytest.mark.parametrize("chunks", [None, {}], ids=["lazy", "dask"])
+@pytest.mark.parametrize("target", ["run.nd2", "./run.nd2", "file://run.nd2"])
+def test_relative_path(
+    target: str, chunks: Any, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(run.parent)
+    ds = xr.open_dataset(target, engine="nd2", chunks=chunks)
+    assert ds.attrs["source"] == ds.encoding["source"] == str(run)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds)).image.values, FRAMES)
+
+
+def test_home_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(run.parent))
+    monkeypatch.setenv("USERPROFILE", str(run.parent))
+    np.testing.assert_array_equal(xr.open_dataset("~/run.nd2", engine="nd2").image.values, FRAMES)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no name with a colon there")
+def test_path_with_colons(run: Path) -> None:
+    named = run.rename(run.parent / "day::2.nd2")
+    for target in (named, f"file://{named}"):
+        ds = xr.open_dataset(target, engine="nd2")
+        np.testing.assert_array_equal(ds.image.values, FRAMES)
+        assert ds.attrs["source"] == str(named)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.nd2")
+    with pytest.raises(ND2SourceError, match="pipe.nd2 is not an ordinary file"):
+        xr.open_dataset(tmp_path / "pipe.nd2", engine="nd2")
+
+
+def test_empty_path() -> None:
+    with pytest.raises(ND2SourceError, match="is a directory"):
+        xr.open_dataset("", engine="nd2")
+
+
+class Dribbling(io.RawIOBase):
+    """A raw file, which may give less than it is asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._file.readinto(memoryview(buffer)[:100])
+
+
+def test_other_files(run: Path) -> None:
+    data = run.read_bytes()
+    with run.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for opened in (Dribbling(data), mapped):
+            ds = xr.open_dataset(opened, engine="nd2")  # type: ignore[arg-type]
+            np.testing.assert_array_equal(ds.image.values, FRAMES)
+
+
+def test_files_that_will_not_do(run: Path) -> None:
+    with run.open("r") as text, pytest.raises(ValueError, match=r"run\.nd2 is open in text mode"):
+        xr.open_dataset(text, engine="nd2")
+    compressed = fsspec.open(str(run), compression="gzip")
+    with pytest.raises(ValueError, match=r"run\.nd2 has no byte ranges through a compression"):
+        xr.open_dataset(compressed, engine="nd2")
+    with pytest.raises(TypeError, match="not int"):
+        xr.open_dataset(5, engine="nd2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:1/run.nd2?sig=hush", "s3://", "nosuchprotocol://a/b.nd2"]
+)
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(ND2SourceError) as caught:
+        xr.open_dataset(url, engine="nd2")
+    assert "hush" not in str(caught.value)
+    assert str(caught.value).startswith(url.partition("?")[0].partition("[")[0])
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ND2NotFoundError, match="nothing.nd2: there is no such file"):
+        xr.open_dataset(tmp_path / "nothing.nd2", engine="nd2")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_concurrency": 0}, ValueError),
+        ({"max_concurrency": 2.5}, TypeError),
+        ({"max_gap": -1}, ValueError),
+        ({"missing_frames": "ones"}, ValueError),
+    ],
+)
+def test_knobs(options: dict[str, Any], error: type[Exception], run: Path) -> None:
+    with pytest.raises(error):
+        xr.open_dataset(run, engine="nd2", **options)
