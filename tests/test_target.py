@@ -53,7 +53,7 @@ def test_path_with_colons(run: Path) -> None:
     for target in (named, f"file://{named}"):
         ds = xr.open_dataset(target, engine="nd2")
         np.testing.assert_array_equal(ds.image.values, FRAMES)
-        assert ds.attrs["source"] == str(named)
+        assert ds.attrs["source"] == f"file://{named}"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")

@@ -43,7 +43,8 @@ def named_target(obj: Any) -> tuple[str, str | tuple[Any, str] | OpenFile]:
             return public_url(obj), obj
         # It stays the same file wherever it is read, in another folder or process.
         path = str(Path(local_path(obj)).absolute())
-        return path, f"file://{path}" if "::" in path else path
+        name = obj if obj.startswith(("file:///", "local:///")) else path
+        return name, f"file://{path}" if "::" in path else path
     fs, path = getattr(obj, "fs", None), getattr(obj, "path", None)
     if fs is not None and isinstance(path, str):
         if getattr(obj, "compression", None):
