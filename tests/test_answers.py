@@ -260,6 +260,16 @@ async def test_pieces_of_two_versions_are_not(pauses: list[float]) -> None:
         assert asked == [(10, 20), (14, 20), (10, 20)]
 
 
+async def test_versions_in_turns_are_given_up(pauses: list[float]) -> None:
+    turns = [Part(10, b"0123", TWO), Part(14, b"efghij", ONE)] * _retry.ATTEMPTS
+    transport: Any = Scripted(*turns)
+    part = await read_fully(transport, 10, 20)
+    assert len(part.data) < 10  # which is refused as a short read
+    transport = Scripted(turns[0], StatusError(503, "Busy"), *turns[1:])
+    with pytest.raises(OSError, match="one version of the object and another in turns"):
+        await read_fully(transport, 10, 20)
+
+
 async def test_a_body_that_breaks_after_its_end_is_complete(pauses: list[float]) -> None:
     part, _ = await fully(BrokenOffError(Part(10, b"0123456789", ONE)))
     assert bytes(part.data) == b"0123456789"

@@ -127,27 +127,30 @@ async def read_fully(
         What the transport raised last, where trying again did not help or cannot.
     """
     pieces = _Pieces(start, stop, pinned)
-    futile = 0  # attempts since the last that brought bytes
+    futile = most = 0  # attempts since there were more bytes than ever before
     for _ in range(MOST_ATTEMPTS + (stop - start) // _LEAST_PROGRESS):
-        known, wish = pieces.size, 0.0
-        last = futile + 1 == ATTEMPTS
+        wish = 0.0
+        last = futile + 1 >= ATTEMPTS
         failed: Exception | None = None
         try:
-            pieces.add(await transport.read(start + known, stop, pinned))
+            pieces.add(await transport.read(start + pieces.size, stop, pinned))
         except BrokenOffError as error:
             failed = error
             pieces.add(error.received)
         except Exception as error:  # noqa: BLE001  (raised below, where it lasts)
             failed = error
-        stalled = last and pieces.size <= known
+        stalled = last and pieces.size <= most
         if pieces.part is not None and (pieces.complete or (stalled and failed is None)):
             return pieces.part
+        if failed is None and stalled:
+            raise OSError("the store answers with one version of the object and another in turns")
         if failed is not None:
             if stalled or not is_transient(failed):
                 raise failed
             asked_for = header_of(failed, "retry-after")
             wish = min(float(asked_for), LONGEST_WISH) if asked_for.isdecimal() else 0.0
-        futile = 0 if pieces.size > known else futile + 1
+        futile = 0 if pieces.size > most else futile + 1
+        most = max(most, pieces.size)
         await asyncio.sleep(max(wish, _pause(futile)))
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
 
