@@ -36,6 +36,9 @@ def test_short_transfers_tell_only_of_more_bandwidth() -> None:
     assert observer.link.bandwidth == DEFAULT_LINKS["http"].bandwidth
     observer.observe([Answer(0.0, 0.02, 0.022, 1_000_000)])
     assert observer.link.bandwidth == pytest.approx(500e6)
+    for _ in range(99):
+        observer.observe([Answer(0.0, 0.02, 0.0201, 10_000_000)])
+    assert observer.link.bandwidth == pytest.approx(1.25e9)
 
 
 def test_of_choices_about_as_quick_the_one_of_fewest_bytes() -> None:
