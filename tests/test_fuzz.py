@@ -378,9 +378,13 @@ def test_compression_that_is_denied() -> None:
 
 
 def test_lost_experiment() -> None:
-    """The frames are numbered, none is hidden."""
+    """No frame is hidden: the file is refused, and on request they are numbered."""
     data = sound().replace(b"ImageMetadataLV!", b"ImageMetadataLW!")
-    ds = xr.open_dataset(io.BytesIO(data), engine="nd2")
+    with pytest.raises(ND2FormatError, match="3 frames, but no experiment that arranges them"):
+        xr.open_dataset(io.BytesIO(data), engine="nd2")
+    with pytest.warns(UserWarning, match="there is no experiment, so frames are numbered"):
+        ds = xr.open_dataset(io.BytesIO(data), engine="nd2", rescue=True)
+    assert ds.attrs["rescued"].startswith("there is no experiment")
     expected = xr.open_dataset(io.BytesIO(sound()), engine="nd2")
     assert dict(ds.image.sizes) == {"U": 3, "C": 2, "Y": 20, "X": 30}
     np.testing.assert_array_equal(ds.image.values, expected.image.values)

@@ -92,15 +92,15 @@ class Stored:
         Bytes of the largest of them, as far as its map tells.
     numbered : int
         One more than the highest number of a frame.
-    rescued : bool
-        Whether its chunks were looked for, for want of a map.
+    rescue : bool
+        Whether to make the best of it where something is lost.
     """
 
     size: int
     frames: int
     largest: int
     numbered: int
-    rescued: bool = False
+    rescue: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +115,15 @@ class Metadata:
         Of the image, non-index ones included.
     image_attrs, file_attrs : dict
         Plain JSON-able attributes.
+    arranged : bool
+        Whether an experiment tells what the loops are; otherwise frames are numbered along U.
     """
 
     image: ImageFacts
     coordinates: dict[str, Coordinate]
     image_attrs: dict[str, Any]
     file_attrs: dict[str, Any]
+    arranged: bool
 
 
 def metadata_chunks(version: tuple[int, int]) -> dict[str, bytes]:
@@ -182,6 +185,7 @@ def read_metadata(
                     read_coordinates(file, image, picture, times),
                     _image_attrs(file),
                     _file_attrs(file, version),
+                    arranged=bool(file.experiment) or not image.loops,
                 )
     except ND2Error:
         raise
@@ -259,9 +263,14 @@ def _loops(file: nd2.ND2File, stored: Stored) -> tuple[tuple[str, int], ...]:
     if len(loops) > _MAX_LOOPS:
         raise ND2FormatError(f"an impossible number of loops: {len(loops)}")
     numbered = stored.numbered
-    if stored.rescued:  # the last frames may be lost
+    if stored.rescue:  # the last frames may be lost
         numbered = max(numbered, operator.index(file.attributes.sequenceCount))
     if not loops and numbered > 1:
+        if not stored.rescue:
+            raise ND2FormatError(
+                f"there are {stored.frames} frames, but no experiment that arranges them; "
+                "rescue=True numbers them"
+            )
         loops["U"] = numbered
     most = max(_MAX_EMPTY, 100 * stored.frames)
     if math.prod(loops.values()) > most or min(loops.values(), default=1) < 1:

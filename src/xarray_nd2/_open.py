@@ -84,11 +84,13 @@ def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
             found = find_chunks(known.source.fetch, known.size, known.head)
             chunk_map = found.as_map(metadata_chunks(version))
         skeleton, times = _read_skeleton(known, chunk_map, version, rescued=found is not None)
-        stored = _stored(known, chunk_map, rescued=found is not None)
+        stored = _stored(known, chunk_map, rescue=rescue)
         metadata = read_metadata(skeleton, version, times, stored)
         layout = read_layout(known, chunk_map, metadata.image)
     names = metadata_chunks(version) | {"times": TIMES_CHUNK}
     rescued = found.describe(layout, names) if found else ""
+    if not found and not metadata.arranged:
+        rescued = "there is no experiment, so frames are numbered along U instead of arranged"
     return OpenedFile(known.source, layout, metadata, rescued)
 
 
@@ -156,9 +158,9 @@ def _chunk_data(known: KnownBytes, name: bytes, extent: ChunkExtent) -> bytes:
     return known.get(begin, end)
 
 
-def _stored(known: KnownBytes, chunk_map: ChunkMap, *, rescued: bool) -> Stored:
+def _stored(known: KnownBytes, chunk_map: ChunkMap, *, rescue: bool) -> Stored:
     lengths = chunk_map.frame_length
     told = len(lengths) > 0 and lengths.min() >= 0
     largest = min(known.size, int(lengths.max())) if told else known.size
     numbered = int(chunk_map.frame_index.max(initial=-1)) + 1
-    return Stored(known.size, len(lengths), largest, numbered, rescued)
+    return Stored(known.size, len(lengths), largest, numbered, rescue)
