@@ -167,12 +167,20 @@ def test_silence_is_given_up(
 
 
 def test_silence_of_s3_is_given_up(
-    stores: dict[str, tuple[Any, str, dict[str, Any]]], pixels: np.ndarray
+    stores: dict[str, tuple[Any, str, dict[str, Any]]],
+    pixels: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, target, options = stores["s3"]
     ds = xr.open_dataset(target, engine="nd2", max_gap=0, **options)
     server.faults = every(25, "stall")
     np.testing.assert_array_equal(ds.image.isel(CROP).values, pixels[..., CROP["Y"], CROP["X"]])
+    monkeypatch.setattr(_retry, "FIRST_PAUSE", 0.001)
+    server.faults = lambda *_: Fault("stall")
+    server.log.clear()
+    with pytest.raises(ND2SourceError, match=rf"{target}: bytes \d+-\d+: .*[Tt]ime"):
+        ds.image.isel(T=3, C=0, Y=3).load()
+    assert server.log.requests == _retry.ATTEMPTS
 
 
 def test_broken_bodies_are_continued(http: RangeServer) -> None:

@@ -121,10 +121,10 @@ def connect(
                 fs, path = fsspec.core.url_to_fs(
                     target, **_with_connections(target, storage_options, max_connections)
                 )
-            while len(_connections) >= 256:
-                _connections.pop(next(iter(_connections)))
                 if isinstance(getattr(fs, "retries", None), int):
                     fs.retries = 1  # s3fs; who calls it tries again, and not for minutes
+            while len(_connections) >= 256:
+                _connections.pop(next(iter(_connections)))
             _connections[key] = transport_for(fs, path)
         return _connections[key]
 
