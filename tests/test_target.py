@@ -104,8 +104,17 @@ def test_files_that_will_not_do(run: Path) -> None:
     compressed = fsspec.open(str(run), compression="gzip")
     with pytest.raises(ValueError, match=r"run\.nd2 has no byte ranges through a compression"):
         xr.open_dataset(compressed, engine="nd2")
-    with pytest.raises(TypeError, match="not int"):
+    with pytest.raises(TypeError, match="expected a path, a URL or an open binary file, not int"):
         xr.open_dataset(5, engine="nd2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_closed_file(chunks: Any, run: Path) -> None:
+    opened = io.BytesIO(run.read_bytes())
+    ds = xr.open_dataset(opened, engine="nd2", chunks=chunks)
+    opened.close()
+    with pytest.raises(ND2SourceError, match="<BytesIO>: .*closed file"):
+        ds.image.load()
 
 
 @pytest.mark.parametrize(
@@ -121,17 +130,3 @@ def test_urls_that_are_none(url: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ND2NotFoundError, match="nothing.nd2: there is no such file"):
         xr.open_dataset(tmp_path / "nothing.nd2", engine="nd2")
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"max_concurrency": 0}, ValueError),
-        ({"max_concurrency": 2.5}, TypeError),
-        ({"max_gap": -1}, ValueError),
-        ({"missing_frames": "ones"}, ValueError),
-    ],
-)
-def test_knobs(options: dict[str, Any], error: type[Exception], run: Path) -> None:
-    with pytest.raises(error):
-        xr.open_dataset(run, engine="nd2", **options)

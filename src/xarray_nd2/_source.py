@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -131,8 +131,6 @@ class ByteSource:
             transport = self._transport()
             if isinstance(transport, DirectTransport):
                 facts = transport.stat()
-                first: Bytes
-                last: Bytes
                 with transport.reader() as read:
                     first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
             else:
@@ -234,24 +232,28 @@ class ByteSource:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, transport.loop))
 
     def _read_directly(self, transport: DirectTransport, ranges: Ranges, deliver: Deliver) -> None:
-        try:
-            _check(self.facts, transport.stat(), self.name)
-            with transport.reader() as read:
+        with ExitStack() as stack:
+            try:
+                _check(self.facts, transport.stat(), self.name)
+                read = stack.enter_context(transport.reader())
+            except Exception as error:
+                raise self._error(error, "opening again") from error
 
-                def read_one(index: int, start: int, stop: int) -> None:
+            def read_one(index: int, start: int, stop: int) -> None:
+                try:
                     data = read(start, stop)
                     _check_length(data, start, stop)
-                    deliver(index, data)
+                except Exception as error:
+                    raise self._error(error, f"bytes {start}-{stop}") from error
+                deliver(index, data)
 
-                work = [(index, start, stop) for index, (start, stop) in enumerate(ranges)]
-                if isinstance(transport, LocalFile) and len(work) > 1:
-                    # Copying out of a mapping is as quick as the processor.
-                    list(decode_threads(os.getpid()).map(lambda one: read_one(*one), work))
-                else:
-                    for one in work:
-                        read_one(*one)
-        except (OSError, EOFError) as error:
-            raise self._error(error, "reading") from error
+            work = [(index, start, stop) for index, (start, stop) in enumerate(ranges)]
+            if isinstance(transport, LocalFile) and len(work) > 1:
+                # Copying out of a mapping is as quick as the processor.
+                list(decode_threads(os.getpid()).map(lambda one: read_one(*one), work))
+            else:
+                for one in work:
+                    read_one(*one)
 
     async def _confirm(self, transport: Transport) -> None:
         try:

@@ -154,7 +154,7 @@ class LocalFile:
         return self._facts(self._path.stat())
 
     @contextmanager
-    def reader(self) -> Iterator[Callable[[int, int], memoryview]]:
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
         with self._path.open("rb", buffering=0) as file:
             size = self._facts(os.fstat(file.fileno())).size
             # An empty file cannot be mapped. The mapping outlives the file object and goes with
@@ -187,7 +187,7 @@ class OpenFile:
             return ObjectFacts(self._file.tell(), None)
 
     @contextmanager
-    def reader(self) -> Iterator[Callable[[int, int], bytes]]:
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
         def read(start: int, stop: int) -> bytes:
             self._file.seek(start)
             data = self._file.read(stop - start)
@@ -212,7 +212,7 @@ class MemoryFile:
         return facts_of_info(self._fs.info(self._path), self._path)
 
     @contextmanager
-    def reader(self) -> Iterator[Callable[[int, int], bytes]]:
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
         yield lambda start, stop: self._fs.cat_file(self._path, start, stop)
 
 
