@@ -81,8 +81,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             so that a changed object is not taken for the one before.
         rescue : bool, default False
             Open what is left of a file that lost its end, such as one whose acquisition was cut
-            short: its chunks are looked for from the start. Frames that are not found are missing.
-            What was lost is told in a warning and in the attribute ``rescued``.
+            short: its chunks are looked for from the start. Frames that are not found are missing;
+            where the experiment that arranges them is lost, they are numbered along ``U``. What was
+            lost is told in a warning and in the attribute ``rescued``.
 
         Returns
         -------
