@@ -24,6 +24,7 @@ Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 SAMPLE_NAMES = ("Red", "Green", "Blue", "Alpha")
+_DECIMALS = 9  # of seconds and µm, far below what either is known to
 _LONGEST_NAME = 255  # characters; an array of names takes as much for each as for the longest
 
 
@@ -82,10 +83,14 @@ def _pixel_axes(file: nd2.ND2File, image: ImageFacts) -> dict[str, Coordinate]:
     voxel = file.voxel_size()
     axes: dict[str, Coordinate] = {}
     for dim, size, step in (("Y", image.height, voxel.y), ("X", image.width, voxel.x)):
-        attrs = {"units": "µm", "long_name": f"{dim} from the centre of the first pixel"}
+        attrs = {
+            "units": "µm",
+            "long_name": f"{dim} position",
+            "comment": "from the centre of the first pixel",
+        }
         if not file.metadata.channels:
             attrs = {"units": "1", "long_name": f"number of the pixel along {dim}"}
-        axes[dim] = (dim,), np.arange(size) * float(step), attrs
+        axes[dim] = (dim,), _decimal(np.arange(size) * float(step)), attrs
     if image.samples > 1:
         names = np.array(SAMPLE_NAMES[: image.samples])
         axes["S"] = ("S",), names, {"units": "1", "long_name": "colour sample"}
@@ -117,10 +122,13 @@ def _time_axis(loop: Any, size: int, measured: NDArray[np.float64] | None) -> Co
     attrs = {"units": "s", "long_name": f"time since the first frame, {how}"}
     if all(step > 0 for step in steps):
         counts = [getattr(period, "count", size) for period in periods]
-        # One period after another: the next begins a step after the last frame of this one.
-        spacing = np.repeat(steps, counts)[:size] / 1000
-        if len(spacing) == size:
-            return ("T",), np.concatenate([[0.0], np.cumsum(spacing)[:-1]]), attrs
+        if sum(counts) >= size:
+            # One period after another: the next begins a step after the last frame of this one.
+            begin = np.concatenate([[0.0], np.cumsum(np.multiply(steps, counts))[:-1]])
+            runs = [
+                b + np.arange(n) * step for b, n, step in zip(begin, counts, steps, strict=True)
+            ]
+            return ("T",), _decimal(np.concatenate(runs)[:size] / 1000), attrs
     filled = None if measured is None else _without_gaps(measured)
     if filled is not None:
         attrs["long_name"] = "time since the first frame, as measured"
@@ -168,7 +176,16 @@ def _z_axis(loop: Any, size: int) -> Coordinate:
     if step == 0:
         step = 1.0
         attrs |= {"units": "1", "long_name": "number of the plane; the file has no step"}
-    return ("Z",), np.arange(size) * step, attrs
+    return ("Z",), _decimal(np.arange(size) * step), attrs
+
+
+def _decimal(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Multiples of a step as one would write them: 0.3 instead of 0.30000000000000004.
+
+    So a label that was typed is found, and a slice has both of its ends.
+    """
+    rounded = np.round(values, _DECIMALS)
+    return rounded if (np.diff(rounded) > 0).all() else values
 
 
 def _positions(loop: Any, size: int) -> dict[str, Coordinate]:
