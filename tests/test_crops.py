@@ -81,6 +81,17 @@ CASES: dict[str, tuple[Step, int]] = {
         3 * 10,
     ),
     "rechunk, crop": (lambda a: a.chunk(T=1).isel(CROP), ONE),
+    "new axis, crop": (lambda a: a.expand_dims(run=1).isel(run=0).isel(CROP), ONE),
+    "crop, new axes, transpose, crop": (
+        lambda a: (
+            a.isel(T=3).expand_dims(a=1, b=1).transpose("Y", "b", "X", "a", "C")[..., 1] * 2
+        ).isel(b=-1, Y=slice(10, 20), X=slice(5, 15)),
+        ONE // 2,
+    ),
+    "concatenated along a new axis, crop": (
+        lambda a: xr.concat([a, a + 1], "run").isel(CROP | {"run": 1}),
+        ONE,
+    ),
     "list": (lambda a: a.isel(T=[0, 5]), 2 * 2 * 40 * 30),
     "crop, list": (lambda a: a.isel(CROP).isel(X=[5, 1, 1]), 2 * 10 * 2),  # two distinct columns
     "projection of crops": (lambda a: a.isel(Y=slice(0, 8)).max("T"), 6 * 2 * 8 * 30),
@@ -128,6 +139,7 @@ steps = st.one_of(
     st.builds(lambda axis: ("turn", axis, 0, 0), st.integers(1, 3)),
     st.just(("double", 0, 0, 0)),
     st.builds(lambda axis: ("list", axis, 0, 0), st.integers(0, 3)),
+    st.builds(lambda axis: ("new", axis, 0, 0), st.integers(0, 4)),
 )  # fmt: skip
 
 
@@ -139,7 +151,10 @@ def test_any_chain(run: Path, chain: list[tuple[str, int, int, int | None]]) -> 
     """Whatever is done to the array, the result is that of NumPy."""
     lazy = xr.open_dataset(run, chunks={"T": 2}).image
     known = xr.open_dataset(run).load().image
-    for kind, axis, start, size in chain:
+    for number, (kind, axis, start, size) in enumerate(chain):
+        if kind == "new" and axis <= lazy.ndim:
+            name = f"new{number}"
+            lazy, known = lazy.expand_dims(name, axis), known.expand_dims(name, axis)
         if axis >= lazy.ndim:
             continue
         dim = lazy.dims[axis]

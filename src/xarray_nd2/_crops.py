@@ -3,8 +3,8 @@
 Dask reads a block and then crops it. By itself it joins the reading with the first crop that
 follows, so that of ``image.sel(C="DAPI").isel(Y=..., X=...)`` only the selection of the channel
 would spare any bytes. Here every chain of crops that starts at a block of an ND2 file becomes one
-read of what it ends in, also where there are transpositions and operations on single elements
-(``astype``, arithmetic with numbers) in between. A list of positions is one such crop of each block
+read of what it ends in, also where there are transpositions, new axes and operations on single
+elements (``astype``, arithmetic with numbers) in between. A list of positions is one such crop of each block
 that it takes from; crops that follow it are made before dask concatenates what it took. Several
 crops of one block are read apart when together they are smaller than the block.
 
@@ -18,6 +18,7 @@ import math
 import operator
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
@@ -99,14 +100,14 @@ class Chain:
     ----------
     positions : tuple of int, range or ndarray
         What is left of each dimension of the image; an int where it was dropped.
-    order : tuple of int
-        The dimensions that are left, in their present order.
+    order : tuple of (int or None)
+        The dimensions that are left, in their present order; None for a new one of length 1.
     operations : tuple of Task
         Those on single elements.
     """
 
     positions: tuple[Positions, ...]
-    order: tuple[int, ...]
+    order: tuple[int | None, ...]
     operations: tuple[Task, ...] = ()
 
     @property
@@ -133,40 +134,53 @@ class Chain:
     def _cropped(self, index: Any) -> Chain | None:
         index = index if isinstance(index, tuple) else (index,)
         lists = [part for part in index if isinstance(part, (list, np.ndarray))]
-        if len(index) > len(self.order) or len(lists) > 1:
+        if sum(part is not None for part in index) > len(self.order) or len(lists) > 1:
             return None
-        positions, order = list(self.positions), list(self.order)
-        for dim, crop in zip(self.order, index, strict=False):
-            held = positions[dim]
+        positions, order = list(self.positions), list[int | None]()
+        remaining = iter(self.order)
+        for crop in index:
+            dim = None if crop is None else next(remaining)
+            held = range(1) if dim is None else positions[dim]
             assert not isinstance(held, int)
-            if isinstance(crop, (int, np.integer)):
-                if lists:
-                    return None  # NumPy pairs it with the list, and moves axes
-                positions[dim] = int(held[crop])
-                order.remove(dim)
+            left: Positions
+            if crop is None:
+                left = held
+            elif isinstance(crop, (int, np.integer)) and not lists:
+                left = int(held[crop])
             elif isinstance(crop, slice):
-                positions[dim] = held[crop]
+                left = held[crop]
             elif isinstance(crop, (list, np.ndarray)) and _is_positions(crop):
-                positions[dim] = np.asarray(held)[np.asarray(crop)]
-            else:
+                left = np.asarray(held)[np.asarray(crop)]
+            else:  # or NumPy pairs an integer with the list, and moves axes
                 return None
-        return replace(self, positions=tuple(positions), order=tuple(order))
+            if dim is not None:
+                positions[dim] = left
+            elif not isinstance(left, int) and len(left) != 1:
+                return None
+            if not isinstance(left, int):
+                order.append(dim)
+        return replace(self, positions=tuple(positions), order=(*order, *remaining))
 
     def tasks(self, key: Any, read: Task) -> Graph:
         """Tasks that give the end of the chain under `key`, by a read like `read`."""
-        axes = tuple(sorted(self.order).index(dim) for dim in self.order)
-        turned = axes != tuple(sorted(axes))
-        count = 1 + turned + len(self.operations)
+        dims = [dim for dim in self.order if dim is not None]
+        axes = tuple(sorted(dims).index(dim) for dim in dims)
+        turned, grown = axes != tuple(sorted(axes)), len(dims) < len(self.order)
+        count = 1 + turned + grown + len(self.operations)
         names = [(f"crop-{number}-{key[0]}", *key[1:]) for number in range(1, count)] + [key]
         index = DataNode(None, tuple(_as_index(part) for part in self.positions))
         graph: Graph = {
             names[0]: Task(names[0], read.func, read.args[0], index, *read.args[2:], **read.kwargs)
         }
+        following = pairwise(names)
         if turned:
-            graph[names[1]] = Task(names[1], np.transpose, TaskRef(names[0]), axes=axes)
-        for operation, before, name in zip(
-            self.operations, names[turned:-1], names[turned + 1 :], strict=True
-        ):
+            before, name = next(following)
+            graph[name] = Task(name, np.transpose, TaskRef(before), axes=axes)
+        if grown:
+            before, name = next(following)
+            new = DataNode(None, tuple(None if dim is None else slice(None) for dim in self.order))
+            graph[name] = Task(name, getitem, TaskRef(before), new)
+        for operation, (before, name) in zip(self.operations, following, strict=True):
             (was,) = operation.dependencies
             graph[name] = operation.substitute({was: before}, key=name)
         return graph
