@@ -250,6 +250,8 @@ def test_unknown_protocol() -> None:
     ("options", "error", "message"),
     [
         ({"max_gap": -1}, ValueError, "max_gap must be"),
+        ({"max_gap": 1.5}, TypeError, "float"),
+        ({"version": 3}, TypeError, "version must be an entity tag, not int"),
         ({"max_concurrency": 0}, ValueError, "max_concurrency must be"),
         ({"max_concurrency": 2.5}, TypeError, "float"),
         ({"missing_frames": "nan"}, ValueError, "missing_frames must be"),

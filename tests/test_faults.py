@@ -201,6 +201,16 @@ def test_broken_bodies_are_continued(http: RangeServer) -> None:
         ds = xr.open_dataset(http.url("broken-bodies.nd2"), engine="nd2")
 
 
+def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for options in ({}, {"profile": "nobody"}):
+        with pytest.raises(ND2PermissionError, match="s3://bucket/run.nd2: access was refused"):
+            xr.open_dataset("s3://bucket/run.nd2", engine="nd2", storage_options=options)
+
+
 @pytest.mark.parametrize("step", [1, 2, 5])
 def test_ignored_ranges_are_never_wrong_pixels(
     step: int, url: str, http: RangeServer, pixels: np.ndarray

@@ -157,6 +157,7 @@ def test_missing_frames_are_marked(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"run.nd2: 2 of 8 frames .* frame_valid") as warned:
         ds = xr.open_dataset(path)
     assert len(warned) == 1
+    assert warned[0].filename == __file__
     assert ds.frame_valid.dims == ("T", "Z")
     assert np.flatnonzero(~ds.frame_valid.values).tolist() == [3, 6]
     valid = ds.image.where(ds.frame_valid, drop=False)

@@ -1,4 +1,4 @@
-"""Whether a failed read is worth another try, and the trying.
+"""Why a read failed, whether it is worth another try, and the trying.
 
 Object stores refuse, delay and drop requests as a matter of course. Such a failure is told from a
 lasting one by its HTTP status or its kind, whichever client library raised it.
@@ -40,6 +40,23 @@ _TRANSIENT_NAMES = frozenset(
         "SMBConnectionClosed",
     }
 )
+# Credentials that are wrong, or nowhere to be found.
+_REFUSAL_NAMES = frozenset(
+    {
+        "NoCredentialsError",  # botocore
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "TokenRetrievalError",
+        "SSOError",
+        "ClientAuthenticationError",  # azure
+        "GoogleAuthError",
+        "AuthenticationException",  # paramiko
+        "SMBAuthenticationError",
+        "LogonFailure",  # smbprotocol
+        "AccessDenied",
+    }
+)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -71,6 +88,15 @@ def is_transient(error: BaseException) -> bool:
         if status is not None and status >= 400:
             return status in _TRANSIENT_STATUS
     return False
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the store, or its client, does not accept the credentials, or has found none."""
+    return status_of(error) in (401, 403) or any(
+        isinstance(cause, PermissionError)
+        or not _REFUSAL_NAMES.isdisjoint(kind.__name__ for kind in type(cause).__mro__)
+        for cause in causes(error)
+    )
 
 
 def header_of(error: BaseException, name: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from xarray_nd2._connections import connect, decode_threads, observer, slots, wait_for
 from xarray_nd2._cost import DEFAULT_LINKS, Answer
 from xarray_nd2._location import host_of, public_text
-from xarray_nd2._retry import header_of, read_fully, status_of
+from xarray_nd2._retry import header_of, is_refusal, read_fully, status_of
 from xarray_nd2._target import named_target
 from xarray_nd2._transport import (
     DirectTransport,
@@ -322,7 +322,7 @@ class ByteSource:
         cause = public_text(str(error)) or type(error).__name__
         if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
             return ND2NotFoundError(f"there is no such file: {cause}", self.name)
-        if isinstance(error, PermissionError) or status_of(error) in (401, 403):
+        if is_refusal(error):
             return ND2PermissionError(f"access was refused: {cause}", self.name)
         if status_of(error) == 416 and self.facts is not None:
             return ND2ChangedError("the object is smaller than when it was opened", self.name)

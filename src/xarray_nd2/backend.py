@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MissingFrames = Literal["zeros", "raise"]
 
+_PACKAGES = ("xarray", "xarray_nd2")
 _ND2_MAGIC = b"\xda\xce\xbe\n"
 
 
@@ -104,10 +106,12 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         """
         if missing_frames not in get_args(MissingFrames):
             raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
-        if max_gap is not None and max_gap < 0:
+        if max_gap is not None and operator.index(max_gap) < 0:
             raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
         if operator.index(max_concurrency) < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
+        if not isinstance(version, (str, type(None))):
+            raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
         _crops.register()
         opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
         _require_version(opened.source, version)
@@ -178,6 +182,10 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
 
 
 def _warn(name: str, what: str) -> None:
+    """Warn where the file was opened, outside of xarray and of this package."""
     import warnings
 
-    warnings.warn(f"{name}: {what}", UserWarning, stacklevel=2)
+    level, frame = 1, sys._getframe()  # noqa: SLF001  (of inspect, which is slow)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(f"{name}: {what}", UserWarning, stacklevel=level)
