@@ -69,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Group]:
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder for the tables and the plot, docs/measured; after a complete run that is not "
-        "quick the table of the README two folders above is updated too",
+        help="folder for the tables and the plot, docs/measured; the page docs/measured.md beside it "
+        "shows them, and the README two folders above the first of them after a complete run that "
+        "is not quick",
     )
     chosen = parser.parse_args(arguments)
     groups = measure(chosen.only, quick=chosen.quick)
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Group]:
         print(f"missed: {line}")
     if chosen.output is not None:
         _report.write(chosen.output, groups, quick=chosen.quick)
+        _report.update_page(chosen.output.with_suffix(".md"), chosen.output)
         readme = chosen.output.resolve().parents[1] / "README.md"
         if len(groups) == len(GROUPS) and not chosen.quick and readme.is_file():
             _report.update_readme(readme, groups)

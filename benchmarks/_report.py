@@ -162,20 +162,31 @@ def readme_table(groups: Sequence[Group]) -> str:
 
 def update_readme(readme: Path, groups: Sequence[Group]) -> None:
     """Put the table between the marks of the README."""
-    start, end = MARKS
-    text = readme.read_text("utf-8")
     note = (
         "Over HTTP with the latency and bandwidth given, from a server on the same machine, beside "
         f"`nd2` {importlib.metadata.version('nd2')} in the same run. "
         "[All numbers and how they were taken](docs/measured.md)."
     )
-    block = f"{start}\n{readme_table(groups)}\n\n{note}\n{end}"
+    _put(readme, f"{readme_table(groups)}\n\n{note}")
+
+
+def update_page(page: Path, folder: Path) -> None:
+    """Put all tables of a folder between the marks of the page of the docs."""
+    parts = sorted(folder.glob("*.md"))
+    _put(page, "\n\n".join(part.read_text("utf-8").strip() for part in parts))
+
+
+def _put(page: Path, block: str) -> None:
+    start, end = MARKS
     updated, count = re.subn(
-        f"{re.escape(start)}.*?{re.escape(end)}", lambda _: block, text, flags=re.DOTALL
+        f"{re.escape(start)}.*?{re.escape(end)}",
+        lambda _: f"{start}\n{block}\n{end}",
+        page.read_text("utf-8"),
+        flags=re.DOTALL,
     )
     if count != 1:
-        raise ValueError(f"{readme} has {count} places for the table, not 1")
-    readme.write_text(updated, "utf-8")
+        raise ValueError(f"{page} has {count} places for the tables, not 1")
+    page.write_text(updated, "utf-8")
 
 
 def plot(path: Path, groups: Sequence[Group]) -> None:

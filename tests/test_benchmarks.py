@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from benchmarks._bench import Group
 
 ROOT = Path(__file__).parents[1]
-README = "before\n<!-- measured:start -->\nold\n<!-- measured:end -->\nafter\n"
+MARKED = "before\n<!-- measured:start -->\nold\n<!-- measured:end -->\nafter\n"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that stands in for the repository."""
     folder = tmp_path_factory.mktemp("project")
-    (folder / "README.md").write_text(README, "utf-8")
+    (folder / "docs").mkdir()
+    for name in ("README.md", "docs/measured.md"):
+        (folder / name).write_text(MARKED, "utf-8")
     return folder
 
 
@@ -57,13 +59,16 @@ def test_tables_are_written(groups: list[Group], project: Path) -> None:
     table = (output / "crops.md").read_text("utf-8")
     assert table.startswith("## Crops\n")
     assert all(f"| {row.what} " in table for row in groups[1].rows)
+    page = (project / "docs" / "measured.md").read_text("utf-8")
+    assert page.startswith("before\n<!-- measured:start -->\n![")
+    assert page.index("missed:" if "missed:" in page else "reached.") < page.index(table.strip())
 
 
 def test_readme_is_updated_after_complete_runs_only(groups: list[Group], project: Path) -> None:
     from benchmarks._report import update_readme
 
     readme = project / "README.md"
-    assert readme.read_text("utf-8") == README
+    assert readme.read_text("utf-8") == MARKED
     update_readme(readme, groups)
     update_readme(readme, groups)
     text = readme.read_text("utf-8")
