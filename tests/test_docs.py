@@ -72,19 +72,21 @@ def blocks_of(path: Path) -> Iterator[Block]:
 
 @pytest.fixture(scope="module")
 def run42(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / "run42.nd2"
-    write_nd2(
-        path,
-        np.random.default_rng(42).integers(100, 4000, (6, 5, 2, 512, 512), np.uint16),
-        "TZCYX",
-        channels=[Channel("DAPI", 450, 405, "#0000ff"), Channel("GFP", 520, 488, "#00ff00")],
-        pixel_size=0.25,
-        z_step=0.5,
-        period=60,
-        timestamps=(np.arange(6)[:, None] * 60 + np.arange(5) * 2.0).ravel(),
-        text_info={"description": "Two channels over five minutes", "date": "2026-01-15"},
-    )
-    return path
+    """A file, and a second one of the same plan beside it."""
+    folder = tmp_path_factory.mktemp("docs")
+    for seed, period in ((42, 60.0), (43, 60.02)):
+        write_nd2(
+            folder / f"run{seed}.nd2",
+            np.random.default_rng(seed).integers(100, 4000, (6, 5, 2, 512, 512), np.uint16),
+            "TZCYX",
+            channels=[Channel("DAPI", 450, 405, "#0000ff"), Channel("GFP", 520, 488, "#00ff00")],
+            pixel_size=0.25,
+            z_step=0.5,
+            period=period,
+            timestamps=(np.arange(6)[:, None] * period + np.arange(5) * 2.0).ravel(),
+            text_info={"description": "Two channels over five minutes", "date": "2026-01-15"},
+        )
+    return folder / "run42.nd2"
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def test_document(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     blocks = list(blocks_of(path))
-    shutil.copy(run42, tmp_path)
+    shutil.copytree(run42.parent, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.storage_options["endpoint_url"])
     monkeypatch.setenv("MPLBACKEND", "agg")
