@@ -128,6 +128,7 @@ def _analyse(
     console.print(
         f"The cell was found at most {errors.max():.2f} µm from where it was.\n"
         f"Cut from whole frames, the places are {same}.\n"
+        "What lies between the rows of a window is fetched too: to ask for each row takes longer.\n"
         f"The store counts bytes and requests. It delays each answer by {server.latency * 1e3:.0f} ms,"
         f" but is on this\nmachine: at 100 Mbit/s the bytes alone would take {seconds[0]:.1f} s"
         f" and {seconds[1]:.1f} s.\n",
