@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import dask.config
 import numpy as np
 import pytest
@@ -52,6 +54,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+DARK = xr.DataArray(np.random.default_rng(1).integers(0, 99, (40, 30)), dims=("Y", "X"))
+FLAT = xr.DataArray(np.random.default_rng(2).random((2, 40, 30)) + 0.5, dims=("C", "Y", "X"))
+
 CASES: dict[str, tuple[Step, int]] = {
     "crop": (lambda a: a.isel(CROP), ONE),
     "channel, crop": (lambda a: a.sel(C="GFP").isel(CROP), ONE // 2),
@@ -95,7 +100,30 @@ CASES: dict[str, tuple[Step, int]] = {
     "list": (lambda a: a.isel(T=[0, 5]), 2 * 2 * 40 * 30),
     "crop, list": (lambda a: a.isel(CROP).isel(X=[5, 1, 1]), 2 * 10 * 2),  # two distinct columns
     "projection of crops": (lambda a: a.isel(Y=slice(0, 8)).max("T"), 6 * 2 * 8 * 30),
+    "flat field": (lambda a: ((a - DARK) / FLAT).isel(CROP), ONE),
+    "flat field, transposed": (
+        lambda a: ((a - DARK) / FLAT.chunk()).transpose("X", "C", "Y", "T").isel(CROP),
+        ONE,
+    ),
+    "where of times": (lambda a: a.where(a["T"] > 1).isel(CROP), ONE),
+    "where of itself": (lambda a: a.where(a > 2**15, 7).isel(CROP), ONE),  # read once
+    "square": (lambda a: (a * a).isel(CROP), ONE),
+    "ratio of channels": (  # each pixel is read once, for it has both
+        lambda a: (a.sel(C="GFP", drop=True) / (a.sel(C="DAPI", drop=True) + 1)).isel(CROP),
+        ONE,
+    ),
+    "with a list of times": (
+        lambda a: ((a - DARK).isel(T=[4, 0, 5]) * 2).isel(C=1, Y=slice(4, 8)),
+        3 * 4 * 30,
+    ),
+    "two crops of a difference": (
+        lambda a: xr.concat(
+            [(a - DARK).isel(T=t, Y=slice(4, 8)) for t in (1, 4)], "T", coords="minimal"
+        ),
+        2 * 2 * 4 * 30,
+    ),
     # No crop to join: nothing changes, and nothing is read twice.
+    "the mean": (lambda a: (a - a.mean("T")).isel(CROP), 6 * 2 * 40 * 30),
     "whole": (lambda a: a * 2, 6 * 2 * 40 * 30),
     "difference": (lambda a: a.astype("i4").diff("T"), 6 * 2 * 40 * 30),
     "block and crop": (lambda a: a.isel(T=slice(0, 3)).mean("T") + a.isel(T=1), 3 * 2 * 40 * 30),
@@ -177,9 +205,72 @@ def test_any_chain(run: Path, chain: list[tuple[str, int, int, int | None]]) -> 
     xr.testing.assert_identical(lazy.compute(scheduler="sync"), known)
 
 
-def test_other_arrays_are_left_to_dask() -> None:
-    import dask.array as da
+# Shapes that broadcast to those of the image, or to which it broadcasts.
+SHAPES = [(40, 30), (2, 1, 30), (6, 1, 40, 1), (1, 2, 40, 30), (5, 1, 1, 1, 1), (1,), ()]
+picks = st.lists(st.integers(0, 9), min_size=5, max_size=5)
 
+
+@pytest.mark.filterwarnings("ignore:Increasing number of chunks")
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(lambda n, swap: ("combine", n, swap), st.integers(0, 6), st.booleans()),
+            st.builds(lambda *parts: ("crop", *parts), picks, st.integers(0, 4)),
+            st.builds(lambda at: ("turn", at), st.integers(0, 4)),
+            st.just(("itself",)),
+        ),
+        max_size=7,
+    )
+)
+def test_any_chain_with_other_arrays(run: Path, chain: list[tuple[Any, ...]]) -> None:
+    """Operations on arrays of all shapes that broadcast, each crop anywhere between them."""
+    lazy: Any = xr.open_dataset(run, chunks={"T": 4, "Y": 25}).image.data
+    known: Any = xr.open_dataset(run).image.values
+    for kind, *how in chain:
+        if kind == "combine":
+            number, swap = how
+            other = np.arange(float(math.prod(SHAPES[number]))).reshape(SHAPES[number])
+            try:
+                np.broadcast_shapes(known.shape, other.shape)
+            except ValueError:
+                continue
+            chunked = da.from_array(other, chunks=3) if number % 2 else other
+            lazy = np.where(chunked > 3, chunked, lazy) if swap else lazy - chunked
+            known = np.where(other > 3, other, known) if swap else known - other
+        elif kind == "crop":
+            index: list[Any] = []
+            for pick, size in zip(how[0], known.shape, strict=False):
+                at = pick % max(size, 1)
+                choices = [
+                    slice(None),
+                    slice(at, at + 3),
+                    slice(None, None, -1),
+                    slice(at, None, 2),
+                ]
+                if pick == 9 and size:
+                    index.append(at)
+                elif pick == 8:
+                    index.append(slice(at, at))
+                else:
+                    index.append(choices[pick % 4])
+            if how[1] < known.ndim and not any(isinstance(part, int) for part in index):
+                at = how[1]
+                index[at] = [0, -1, 0] if known.shape[at] else slice(None)
+            elif how[1] < len(index):
+                index.insert(how[1], None)
+            lazy, known = lazy[tuple(index)], known[tuple(index)]
+        elif kind == "turn":
+            axes = np.roll(range(known.ndim), how[0])
+            lazy, known = lazy.transpose(*axes), known.transpose(*axes)
+        elif known.ndim < 7:
+            lazy, known = lazy * lazy[..., ::-1], known * known[..., ::-1]
+    np.testing.assert_array_equal(lazy.compute(scheduler="sync"), known)
+
+
+def test_other_arrays_are_left_to_dask() -> None:
     register()
     array = da.arange(100, chunks=10)
     assert (array + 1)[5:7].sum().compute() == 13

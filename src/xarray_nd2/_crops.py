@@ -2,11 +2,10 @@
 
 Dask reads a block and then crops it. By itself it joins the reading with the first crop that
 follows, so that of ``image.sel(C="DAPI").isel(Y=..., X=...)`` only the selection of the channel
-would spare any bytes. Here every chain of crops that starts at a block of an ND2 file becomes one
-read of what it ends in, also where there are transpositions, new axes and operations on single
-elements (``astype``, arithmetic with numbers) in between. A list of positions is one such crop of each block
-that it takes from; crops that follow it are made before dask concatenates what it took. Several
-crops of one block are read apart when together they are smaller than the block.
+would spare any bytes. Here crops are made before the operations that they come after, as far as that
+is possible (`_crops_earlier`), and every chain of crops that then starts at a block of an ND2 file
+becomes one read of what it ends in. Several crops of one block are read apart when together they are
+smaller than the block.
 
 Dask calls `optimize` for every graph, by its configuration ``array_optimize``; graphs without
 an ND2 file go on to dask's own optimization untouched.
@@ -15,18 +14,13 @@ an ND2 file go on to dask's own optimization untouched.
 from __future__ import annotations
 
 import math
-import operator
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
 import numpy as np
-from dask._task_spec import Alias, DataNode, List, Task, TaskRef, convert_legacy_graph
-from dask.array import chunk
-from dask.array._shuffle import _getitem as take_part
-from dask.array._shuffle import concatenate_arrays
+from dask._task_spec import Alias, DataNode, Task, TaskRef, convert_legacy_graph
 from dask.array.chunk import getitem
 from dask.array.core import getter, getter_inline, getter_nofancy
 from dask.array.optimization import optimize as dask_optimize
@@ -35,25 +29,24 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import ensure_dict
 from xarray.core.indexing import ImplicitToExplicitIndexingAdapter
 
-from xarray_nd2._array import ND2BackendArray
+from xarray_nd2._array import LazyImage, ND2BackendArray
+from xarray_nd2._crops_earlier import (
+    consumers_of,
+    crop_earlier,
+    fitted,
+    index_of,
+    plain,
+    transposed_axes,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
-    Graph = dict[Any, Any]
+    from xarray_nd2._crops_earlier import Graph
 
 Positions: TypeAlias = "int | range | np.ndarray[Any, np.dtype[np.int64]]"
 
 _GETTERS = (getter, getter_inline, getter_nofancy)
-_ELEMENTWISE = frozenset(
-    {
-        chunk.astype,
-        np.clip,
-        *(getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod")),
-        *(getattr(operator, name) for name in ("pow", "neg", "pos", "abs", "and_", "or_", "xor")),
-        *(getattr(operator, name) for name in ("invert", "lt", "le", "eq", "ne", "gt", "ge")),
-    }
-)
 
 
 class CropOptimization(str):
@@ -85,7 +78,8 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Optimize a graph as dask does, after joining crops with the reading of ND2 files."""
     if isinstance(dsk, HighLevelGraph) and any(map(_reads_nd2, dsk.layers.values())):
         wanted = set(flatten(keys if isinstance(keys, (list, set)) else [keys]))
-        graph = crop_parts(convert_legacy_graph(ensure_dict(dsk.cull(wanted))), wanted)
+        tasks = convert_legacy_graph(ensure_dict(dsk.cull(wanted)))
+        graph = crop_earlier(tasks, wanted)
         joined = join_crops(graph, wanted)
         if joined:
             return dask_optimize({**graph, **joined}, keys, **kwargs)
@@ -94,7 +88,7 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chain:
-    """What was done to a block, one task after another.
+    """What is left of a block after some crops.
 
     Attributes
     ----------
@@ -102,57 +96,68 @@ class Chain:
         What is left of each dimension of the image; an int where it was dropped.
     order : tuple of (int or None)
         The dimensions that are left, in their present order; None for a new one of length 1.
-    operations : tuple of Task
-        Those on single elements.
+    interleaved : frozenset of int
+        Dimensions of which the file has all positions together: channels and samples of a pixel.
     """
 
     positions: tuple[Positions, ...]
     order: tuple[int | None, ...]
-    operations: tuple[Task, ...] = ()
+    interleaved: frozenset[int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(len(self._held(dim)) for dim in self.order)
 
     @property
     def size(self) -> int:
-        """Number of elements."""
-        return math.prod(1 if isinstance(part, int) else len(part) for part in self.positions)
+        """Number of pixels, with all of their channels and samples."""
+        lengths = [1 if isinstance(part, int) else len(part) for part in self.positions]
+        return math.prod(n for dim, n in enumerate(lengths) if dim not in self.interleaved)
+
+    @property
+    def place(self) -> tuple[Hashable, ...]:
+        """The pixels."""
+        return tuple(
+            part.tobytes() if isinstance(part, np.ndarray) else part
+            for dim, part in enumerate(self.positions)
+            if dim not in self.interleaved
+        )
 
     def extended(self, task: Any) -> Chain | None:
-        """The chain with one more task; None if that is nothing of the kind."""
+        """The chain with one more task; None if that is no crop."""
         if isinstance(task, Alias):
             return self
         if not isinstance(task, Task):
             return None
-        if task.func is getitem and len(task.args) == 2:
-            return self._cropped(_plain(task.args[1]))
-        if task.func is np.transpose:
-            axes = _plain(task.kwargs.get("axes", task.args[1] if len(task.args) > 1 else None))
-            axes = reversed(range(len(self.order))) if axes is None else axes
-            return replace(self, order=tuple(self.order[axis] for axis in axes))
-        if _is_elementwise(task):
-            return replace(self, operations=(*self.operations, task))
-        return None
-
-    def _cropped(self, index: Any) -> Chain | None:
-        index = index if isinstance(index, tuple) else (index,)
-        lists = [part for part in index if isinstance(part, (list, np.ndarray))]
-        if sum(part is not None for part in index) > len(self.order) or len(lists) > 1:
+        axes, index = transposed_axes(task), index_of(task)
+        if axes is not None:
+            order = self._broadcast(len(axes)).order
+            return replace(self, order=tuple(order[axis] for axis in axes))
+        if index is None:
             return None
+        if task.func is getitem:
+            return self.cropped(index)
+        chain = self._broadcast(task.args[2])
+        return chain.cropped(fitted(index, chain.shape))
+
+    def cropped(self, index: tuple[Any, ...]) -> Chain | None:
+        """The chain with one more index; None where that leaves nothing of a new axis."""
         positions, order = list(self.positions), list[int | None]()
         remaining = iter(self.order)
         for crop in index:
-            dim = None if crop is None else next(remaining)
-            held = range(1) if dim is None else positions[dim]
-            assert not isinstance(held, int)
-            left: Positions
             if crop is None:
-                left = held
-            elif isinstance(crop, (int, np.integer)) and not lists:
+                order.append(None)
+                continue
+            dim = next(remaining)
+            held = self._held(dim)
+            left: Positions
+            if isinstance(crop, (int, np.integer)):
                 left = int(held[crop])
             elif isinstance(crop, slice):
                 left = held[crop]
-            elif isinstance(crop, (list, np.ndarray)) and _is_positions(crop):
+            else:
                 left = np.asarray(held)[np.asarray(crop)]
-            else:  # or NumPy pairs an integer with the list, and moves axes
-                return None
             if dim is not None:
                 positions[dim] = left
             elif not isinstance(left, int) and len(left) != 1:
@@ -161,100 +166,37 @@ class Chain:
                 order.append(dim)
         return replace(self, positions=tuple(positions), order=(*order, *remaining))
 
-    def tasks(self, key: Any, read: Task) -> Graph:
-        """Tasks that give the end of the chain under `key`, by a read like `read`."""
+    def tasks(self, key: Any, read: Chain, name: Any) -> Graph:
+        """Tasks that give the end of the chain under `key`, from what was read under `name`."""
+        kept = [dim for dim, part in enumerate(read.positions) if not isinstance(part, int)]
+        steps: list[tuple[Any, ...]] = []
+        for at, dim in reversed(list(enumerate(kept))):  # so that what is dropped moves no other
+            part = self.positions[dim]
+            if dim in self.interleaved and part is not read.positions[dim]:
+                steps.append((getitem, ((slice(None),) * at + (_as_index(part),))))
         dims = [dim for dim in self.order if dim is not None]
         axes = tuple(sorted(dims).index(dim) for dim in dims)
-        turned, grown = axes != tuple(sorted(axes)), len(dims) < len(self.order)
-        count = 1 + turned + grown + len(self.operations)
-        names = [(f"crop-{number}-{key[0]}", *key[1:]) for number in range(1, count)] + [key]
-        index = DataNode(None, tuple(_as_index(part) for part in self.positions))
-        graph: Graph = {
-            names[0]: Task(names[0], read.func, read.args[0], index, *read.args[2:], **read.kwargs)
-        }
-        following = pairwise(names)
-        if turned:
-            before, name = next(following)
-            graph[name] = Task(name, np.transpose, TaskRef(before), axes=axes)
-        if grown:
-            before, name = next(following)
-            new = DataNode(None, tuple(None if dim is None else slice(None) for dim in self.order))
-            graph[name] = Task(name, getitem, TaskRef(before), new)
-        for operation, (before, name) in zip(self.operations, following, strict=True):
-            (was,) = operation.dependencies
-            graph[name] = operation.substitute({was: before}, key=name)
+        if axes != tuple(sorted(axes)):
+            steps.append((np.transpose, axes))
+        if len(dims) < len(self.order):
+            new = tuple(None if dim is None else slice(None) for dim in self.order)
+            steps.append((getitem, new))
+        if not steps:
+            return {key: Alias(key, name)}
+        graph: Graph = {}
+        for number, (func, how) in enumerate(steps, start=1):
+            after = key if number == len(steps) else (f"step-{number}-{key[0]}", *key[1:])
+            graph[after] = Task(after, func, TaskRef(name), DataNode(None, how))
+            name = after
         return graph
 
+    def _held(self, dim: int | None) -> range | np.ndarray[Any, np.dtype[np.int64]]:
+        held = range(1) if dim is None else self.positions[dim]
+        assert not isinstance(held, int)
+        return held
 
-def crop_parts(graph: Graph, keys: set[Any]) -> Graph:
-    """Crop the parts that dask takes for a list of positions, instead of what it makes of them.
-
-    Parameters
-    ----------
-    graph : dict
-        Dask's tasks by key.
-    keys : set
-        Keys that are asked for.
-
-    Returns
-    -------
-    dict
-        The graph, in which that is done.
-    """
-    graph = {key: _as_crop(key, task, graph) for key, task in graph.items()}
-    consumers = _consumers(graph)
-    pending = [key for key, task in graph.items() if _concatenates(task)]
-    while pending:
-        whole = pending.pop()
-        parts, sorter, axis = graph[whole].args
-        crops = [key for key in consumers[whole] if _crops_beside(graph[key], axis)]
-        for key in crops:
-            index = graph[key].args[1]
-            names = [(f"part-{number}-{key[0]}", *key[1:]) for number in range(len(parts.args))]
-            graph |= {
-                name: Task(name, getitem, part, index)
-                for name, part in zip(names, parts.args, strict=True)
-            }
-            dropped = sum(isinstance(part, (int, np.integer)) for part in _plain(index)[:axis])
-            cropped = List(*map(TaskRef, names))
-            graph[key] = Task(key, concatenate_arrays, cropped, sorter, axis - dropped)
-        pending += crops
-        if len(crops) == len(consumers[whole]) and whole not in keys:
-            del graph[whole]
-    return graph
-
-
-def _as_crop(key: Any, task: Any, graph: Graph) -> Any:
-    """A task of a list of positions like that of any other crop."""
-    if not isinstance(task, Task) or task.func is not take_part:
-        return task
-    block, index = task.args
-    _, positions = _plain(graph[index.key] if isinstance(index, TaskRef) else index)
-    return Task(key, getitem, block, DataNode(None, positions))
-
-
-def _concatenates(task: Any) -> bool:
-    return isinstance(task, Task) and task.func is concatenate_arrays
-
-
-def _crops_beside(task: Any, axis: int) -> bool:
-    """Whether a task crops other axes than this one, by positions and slices."""
-    if not isinstance(task, Task) or task.func is not getitem or not isinstance(task.key, tuple):
-        return False
-    index = _plain(task.args[1])
-    return (
-        isinstance(index, tuple)
-        and all(isinstance(part, (int, np.integer, slice)) for part in index)
-        and index[axis : axis + 1] in ((), (slice(None),))
-    )
-
-
-def _consumers(graph: Graph) -> defaultdict[Any, list[Any]]:
-    consumers: defaultdict[Any, list[Any]] = defaultdict(list)
-    for key, task in graph.items():
-        for dependency in task.dependencies:
-            consumers[dependency].append(key)
-    return consumers
+    def _broadcast(self, ndim: int) -> Chain:
+        return replace(self, order=(None,) * (ndim - len(self.order)) + self.order)
 
 
 def join_crops(graph: Graph, keys: set[Any]) -> Graph:
@@ -272,21 +214,43 @@ def join_crops(graph: Graph, keys: set[Any]) -> Graph:
     dict
         Tasks to take the place of those of the same key, and new ones.
     """
-    consumers = _consumers(graph)
+    consumers = consumers_of(graph)
     joined: Graph = {}
     for key, task in graph.items():
         block = _block(task, graph)
         if block is None or key in keys:
             continue
         ends = _ends(key, block, graph, consumers, keys)
-        if ends and sum(chain.size for chain in ends.values()) < block.size:
-            for end, chain in ends.items():
-                joined |= chain.tasks(end, task)
+        reads: defaultdict[Hashable, dict[Any, Chain]] = defaultdict(dict)
+        for end, chain in ends.items():
+            reads[chain.place][end] = chain
+        if ends and sum(next(iter(read.values())).size for read in reads.values()) < block.size:
+            for read in reads.values():
+                joined |= _tasks_of_read(read, block, task)
     return joined
 
 
+def _tasks_of_read(ends: dict[Any, Chain], block: Chain, task: Task) -> Graph:
+    """Tasks for chains that end in the same pixels: they are read once, by a task like `task`."""
+    chains = list(ends.values())
+    read = chains[0]
+    if len(chains) > 1:  # they may be of different channels
+        positions = [
+            block.positions[dim] if dim in read.interleaved else part
+            for dim, part in enumerate(read.positions)
+        ]
+        read = replace(read, positions=tuple(positions))
+    first = next(iter(ends))
+    name = (f"read-{first[0]}", *first[1:])
+    index = DataNode(None, tuple(map(_as_index, read.positions)))
+    graph: Graph = {name: Task(name, task.func, task.args[0], index, *task.args[2:], **task.kwargs)}
+    for end, chain in ends.items():
+        graph |= chain.tasks(end, read, name)
+    return graph
+
+
 def _ends(
-    key: Any, block: Chain, graph: Graph, consumers: Mapping[Any, list[Any]], keys: set[Any]
+    key: Any, block: Chain, graph: Graph, consumers: Mapping[Any, Iterable[Any]], keys: set[Any]
 ) -> dict[Any, Chain]:
     """The ends of all chains that start at a block; none if anything else needs all of it."""
     ends: dict[Any, Chain] = {}
@@ -305,17 +269,29 @@ def _ends(
 def _reads_nd2(layer: Any) -> bool:
     if not isinstance(layer, MaterializedLayer) or len(layer) != 1:
         return False
-    return _is_nd2(next(iter(layer.values())))
+    return _dims(next(iter(layer.values()))) is not None
 
 
-def _is_nd2(node: Any) -> bool:
-    """Whether an array of ours is behind the wrappers that xarray and dask put around it."""
-    array = _plain(node)
+def _dims(node: Any) -> list[str] | None:
+    """Dimensions of an array of ours behind the wrappers of xarray and dask; None if it is none.
+
+    They are unknown, and the list empty, where the array was indexed by other arrays before it was
+    cut into blocks.
+    """
+    array = plain(node)
     if not isinstance(array, ImplicitToExplicitIndexingAdapter):
-        return False
+        return None
+    keys = []
     while hasattr(array, "array"):
+        keys += [array.key.tuple] if hasattr(array, "key") else []
+        plainly = isinstance(array, LazyImage)
         array = array.array
-    return isinstance(array, ND2BackendArray)
+    if not isinstance(array, ND2BackendArray):
+        return None
+    if not plainly or len(keys) != 1:
+        return []
+    parts = zip(array.layout.dims, keys[0], strict=True)
+    return [dim for dim, part in parts if not isinstance(part, (int, np.integer))]
 
 
 def _block(task: Any, graph: Graph) -> Chain | None:
@@ -324,37 +300,13 @@ def _block(task: Any, graph: Graph) -> Chain | None:
         return None
     source = task.args[0]
     node = graph.get(source.key) if isinstance(source, TaskRef) else source
-    if not _is_nd2(node):
+    dims = _dims(node)
+    if dims is None:
         return None
-    shape = _plain(node).shape
-    whole = Chain(tuple(range(size) for size in shape), tuple(range(len(shape))))
-    return whole._cropped(_plain(task.args[1]))  # noqa: SLF001
-
-
-def _is_elementwise(task: Task) -> bool:
-    """Whether a task works on each element of one array alone."""
-    func = task.func
-    known = func in _ELEMENTWISE or (isinstance(func, np.ufunc) and func.nout == 1)
-    others = [_plain(arg) for arg in (*task.args, *task.kwargs.values())]
-    arrays = sum(isinstance(arg, TaskRef) for arg in others)
-    return bool(
-        known
-        and arrays == 1
-        and len(task.dependencies) == 1
-        and all(
-            isinstance(arg, (TaskRef, np.dtype, str, type(None))) or np.ndim(arg) == 0
-            for arg in others
-        )
-    )
-
-
-def _is_positions(crop: Any) -> bool:
-    array = np.asarray(crop)
-    return array.ndim == 1 and array.dtype.kind in "iu"
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, DataNode) else value
+    shape = plain(node).shape
+    interleaved = frozenset(axis for axis, dim in enumerate(dims) if dim in ("C", "S"))
+    whole = Chain(tuple(map(range, shape)), tuple(range(len(shape))), interleaved)
+    return whole.cropped(plain(task.args[1]))
 
 
 def _as_index(part: Positions) -> Any:
