@@ -6,6 +6,8 @@ import importlib.util
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import xarray as xr
 from dask.base import compute as compute_together
 
 from benchmarks._bench import Group, traffic_of
@@ -32,6 +34,12 @@ def _two_crops(image: Any) -> None:
     compute_together(first, second) if image.chunks else (first.load(), second.load())
 
 
+def _dark(image: Any) -> Any:
+    """An array of a frame's shape."""
+    shape = {dim: image.sizes[dim] for dim in ("Y", "X")}
+    return xr.DataArray(np.ones(tuple(shape.values())), dims=tuple(shape))
+
+
 CASES: dict[str, tuple[Callable[[Any], Any], int]] = {
     "crop": (lambda image: image.isel(_CROP).compute(), 1),
     "crop of a crop": (
@@ -48,6 +56,22 @@ CASES: dict[str, tuple[Callable[[Any], Any], int]] = {
     ),
     "`astype`, then crop": (lambda image: image.astype("float32").isel(_CROP).compute(), 1),
     "`x * 2 + 1`, then crop": (lambda image: (image * 2 + 1).isel(_CROP).compute(), 1),
+    "`(x - dark) / flat`, then crop": (
+        lambda image: ((image - _dark(image)) / _dark(image)).isel(_CROP).compute(),
+        1,
+    ),
+    "`where` in time, then crop": (
+        lambda image: image.where(image["T"] > 0).isel(_CROP).compute(),
+        1,
+    ),
+    "ratio of two channels, then crop": (
+        lambda image: (image.isel(C=0) / image.isel(C=1)).isel(_CROP).compute(),
+        1,
+    ),
+    "`concat` along a new axis, then crop": (
+        lambda image: xr.concat([image, image], "run").isel({"run": 1, **_CROP}).compute(),
+        1,
+    ),
     "`transpose`, then crop": (
         lambda image: image.transpose("X", "Y", "C", "T").isel(_CROP).compute(),
         1,
