@@ -152,6 +152,21 @@ def test_several_results_in_one_graph(run: Path, reads: list[int]) -> None:
         xr.testing.assert_identical(result, expected.isel(T=1, Y=slice(y, y + 4)))
 
 
+@pytest.mark.parametrize("blocks", [(2, 5, 2), (3, 6), (1, 8)])
+def test_channels_of_one_place_in_blocks_of_some_channels(
+    blocks: tuple[int, ...], tmp_path: Path
+) -> None:
+    frames = np.random.default_rng(8).integers(0, 2**16, (2, 9, 6, 5)).astype("uint16")
+    write_nd2(tmp_path / "run.nd2", frames, "TCYX")
+    image = xr.open_dataset(tmp_path / "run.nd2", chunks={"T": 1, "C": blocks}).image.data
+    keys: list[Any] = [3, 4, slice(3, 5), [4, 3], slice(4, 2, -1), slice(3, 3)]
+    for other in keys:
+        for key in keys:
+            parts = compute(image[0, key, 3:9], image[0, other, 3:9], scheduler="sync")
+            np.testing.assert_array_equal(parts[0], frames[0, key, 3:9])
+            np.testing.assert_array_equal(parts[1], frames[0, other, 3:9])
+
+
 def test_overlapping_crops_read_the_block_once(run: Path, reads: list[int]) -> None:
     image = xr.open_dataset(run, chunks={"T": 3}).image
     reads.clear()
@@ -215,6 +230,7 @@ picks = st.lists(st.integers(0, 9), min_size=5, max_size=5)
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
+    st.sampled_from([1, 2]),
     st.lists(
         st.one_of(
             st.builds(lambda n, swap: ("combine", n, swap), st.integers(0, 6), st.booleans()),
@@ -223,11 +239,11 @@ picks = st.lists(st.integers(0, 9), min_size=5, max_size=5)
             st.just(("itself",)),
         ),
         max_size=7,
-    )
+    ),
 )
-def test_any_chain_with_other_arrays(run: Path, chain: list[tuple[Any, ...]]) -> None:
+def test_any_chain_with_other_arrays(run: Path, blocks: int, chain: list[tuple[Any, ...]]) -> None:
     """Operations on arrays of all shapes that broadcast, each crop anywhere between them."""
-    lazy: Any = xr.open_dataset(run, chunks={"T": 4, "Y": 25}).image.data
+    lazy: Any = xr.open_dataset(run, chunks={"T": 4, "C": blocks, "Y": 25}).image.data
     known: Any = xr.open_dataset(run).image.values
     for kind, *how in chain:
         if kind == "combine":

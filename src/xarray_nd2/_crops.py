@@ -173,7 +173,7 @@ class Chain:
         for at, dim in reversed(list(enumerate(kept))):  # so that what is dropped moves no other
             part = self.positions[dim]
             if dim in self.interleaved and part is not read.positions[dim]:
-                steps.append((getitem, ((slice(None),) * at + (_as_index(part),))))
+                steps.append((getitem, ((slice(None),) * at + (_among(part, read._held(dim)),))))
         dims = [dim for dim in self.order if dim is not None]
         axes = tuple(sorted(dims).index(dim) for dim in dims)
         if axes != tuple(sorted(axes)):
@@ -307,6 +307,14 @@ def _block(task: Any, graph: Graph) -> Chain | None:
     interleaved = frozenset(axis for axis, dim in enumerate(dims) if dim in ("C", "S"))
     whole = Chain(tuple(map(range, shape)), tuple(range(len(shape))), interleaved)
     return whole.cropped(plain(task.args[1]))
+
+
+def _among(part: Positions, held: Iterable[int]) -> int | np.ndarray[Any, np.dtype[np.int64]]:
+    """Where positions are among those that were read."""
+    place = {position: number for number, position in enumerate(held)}
+    if isinstance(part, int):
+        return place[part]
+    return np.array([place[position] for position in part], np.int64)
 
 
 def _as_index(part: Positions) -> Any:
