@@ -154,6 +154,39 @@ def test_compressed_whole(server: AlteringServer) -> None:
     np.testing.assert_array_equal(read(server), expected(frames))
 
 
+def test_a_compressed_bomb(server: AlteringServer) -> None:
+    put(server, 1)
+    bomb = gzip.compress(bytes(2**26))
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        whole = server.whole(asked)
+        return replace(with_header(whole, "Content-Encoding", "gzip"), body=bomb)
+
+    server.alter = alter
+    with pytest.raises(ND2SourceError, match="the server sends more than it says"):
+        read(server)
+
+
+def test_compressed_ranges(server: AlteringServer) -> None:
+    put(server, 1)
+    server.alter = lambda n, asked, answer: with_header(answer, "Content-Encoding", "gzip")
+    with pytest.raises(ND2SourceError, match="the server sends gzip instead of bytes of the file"):
+        read(server)
+
+
+@pytest.mark.parametrize("rescue", [False, True])
+def test_a_size_beyond_all_bounds(rescue: bool, server: AlteringServer) -> None:
+    put(server, 1)
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        told = dict(answer.headers)["Content-Range"].partition("/")[0]
+        return with_header(answer, "Content-Range", f"{told}/{10**25}")
+
+    server.alter = alter
+    with pytest.raises(ND2SourceError, match="impossible size"):
+        read(server, rescue=rescue)
+
+
 def test_no_byte_0_of_a_file_that_is_not_empty(server: AlteringServer) -> None:
     put(server, 1)
     server.alter = lambda n, asked, answer: Answer(416, [("Content-Range", "bytes */5000")])

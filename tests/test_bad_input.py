@@ -24,6 +24,7 @@ from xarray_nd2 import (
 )
 from xarray_nd2._container import FOOTER, MAP_SIGNATURE
 from xarray_nd2.testing import write_nd2
+from xarray_nd2.testing._chunks import ChunkWriter
 
 from .variants import VARIANTS
 
@@ -262,6 +263,40 @@ def test_options(
 ) -> None:
     with pytest.raises(error, match=message):
         xr.open_dataset(tmp_path / "run.nd2", engine="nd2", **options)
+
+
+def test_name_areas_that_lead_astray() -> None:
+    """An empty chunk, the data of which would lie where nothing was read yet."""
+    file = io.BytesIO()
+    write_nd2(file, np.zeros((40, 128, 128), "uint16"), "TYX")
+    data = bytearray(file.getvalue())
+    name = b"ImageMetadataSeqLV|0!"
+    at = data.index(name) - 16
+    data[at : at + 16] = struct.pack("<IIQ", 0x0ABECEDA, 600_000, 0)
+    with pytest.raises(ND2FormatError):
+        xr.open_dataset(io.BytesIO(bytes(data)), engine="nd2")
+
+
+@pytest.mark.parametrize("rescue", [False, True])
+def test_name_areas_without_padding(rescue: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the data of frame 10 starts one byte later in its chunk than that of frame 9."""
+    append = ChunkWriter.append
+
+    def close(self: ChunkWriter, name: str, *data: Any, name_area: int | None = None) -> None:
+        frame = name.startswith("ImageDataSeq")
+        append(self, name, *data, name_area=len(name) if frame else name_area)
+
+    monkeypatch.setattr(ChunkWriter, "append", close)
+    frames = np.random.default_rng(0).integers(0, 60000, (101, 33, 40)).astype("u2")
+    file = io.BytesIO()
+    write_nd2(file, frames, "TYX", metadata_at="end")
+    data = file.getvalue()
+    if rescue:
+        data = data[: FOOTER.unpack(data[-40:])[1]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = xr.open_dataset(io.BytesIO(data), engine="nd2", rescue=rescue)
+    np.testing.assert_array_equal(ds.image.values, frames)
 
 
 def test_changed_file(tmp_path: Path) -> None:

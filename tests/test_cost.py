@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from xarray_nd2 import _decode
 from xarray_nd2._connections import Slots
 from xarray_nd2._cost import DEFAULT_LINKS, Answer, Link, LinkObserver
 from xarray_nd2._inflate import FrameCache, FrameStream
+from xarray_nd2.testing import write_nd2
 
 
 def test_seconds() -> None:
@@ -124,6 +128,38 @@ def test_frame_cache_keeps_what_was_used_last() -> None:
     assert cache.get("c", needed=40) is not None
 
 
+def test_lossless_frames_are_not_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.random.default_rng(4).integers(0, 9, (10, 64, 64)).astype("uint16")
+    file = io.BytesIO()
+    write_nd2(file, frames, "TYX", compression="lossless")
+    ds = xr.open_dataset(io.BytesIO(file.getvalue()), engine="nd2", cache=False)
+    held: set[int] = set()
+    most = 0
+    feed, take = FrameStream.feed, FrameStream.take
+
+    def fed(self: FrameStream, data: bytes) -> None:
+        nonlocal most
+        feed(self, data)
+        held.add(self.frame)
+        most = max(most, len(held))
+
+    def taken(self: FrameStream) -> bytes:
+        held.remove(self.frame)
+        frame = take(self)
+        assert self.finished
+        assert not self._parts
+        return frame
+
+    monkeypatch.setattr(FrameStream, "feed", fed)
+    monkeypatch.setattr(FrameStream, "take", taken)
+    for attribute, limit in (("_STREAMS", 3), ("_INFLATING", 3 * 8192)):
+        with monkeypatch.context() as patch:
+            patch.setattr(_decode, attribute, limit)
+            np.testing.assert_array_equal(ds.image[:, 40:50].values, frames[:, 40:50])
+    assert not held
+    assert 0 < most <= 3
+
+
 @pytest.mark.parametrize("skipped", [0, 1])
 @pytest.mark.parametrize("rows", [1, 100, 900, 1024])
 @pytest.mark.parametrize("kind", ["noise", "flat", "late"])
@@ -147,7 +183,8 @@ def test_stream_is_fetched_as_far_as_needed(rows: int, kind: str, skipped: int) 
         stream.feed(piece)
         fetched += len(piece)
         rounds += 1
-    assert stream.pixels == frame.tobytes()[first : rows * 1024]
+    assert stream.take() == frame.tobytes()[first : rows * 1024]
+    assert stream.finished
     assert fetched <= len(data)
     assert rounds <= 6
     if kind == "noise" and rows == 100:

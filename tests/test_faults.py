@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import dask
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -280,6 +281,32 @@ def test_secrets_are_not_shown_when_there_is_no_connection(monkeypatch: pytest.M
         url = f"http://127.0.0.1:{full.getsockname()[1]}/run.nd2?sig={SECRET}"
         with pytest.raises(ND2SourceError, match="opening: ") as caught:
             xr.open_dataset(url, engine="nd2", storage_options=SILENT)
+    assert SECRET not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        (f"sftp://me:{SECRET}#more@127.0.0.1:1/run.nd2", {}),
+        (f"ftp://me:{SECRET}/more@127.0.0.1:1/run.nd2", {}),
+        (f"webhdfs://127.0.0.1:1/run.nd2?sv=1&sig={SECRET}", {}),
+        ("webhdfs://127.0.0.1:1/run.nd2", {"token": SECRET}),
+        ("abfs://box/run.nd2", {"account_name": "lab", "account_key": SECRET + "="}),
+        (f"simplecache::https://127.0.0.1:1/run.nd2?sig={SECRET}", {}),
+    ],
+)
+def test_secrets_are_not_shown_by_any_client(url: str, options: dict[str, Any]) -> None:
+    if url.startswith("abfs"):
+        pytest.importorskip("adlfs")
+    with pytest.raises(ND2SourceError) as caught:
+        xr.open_dataset(url, engine="nd2", storage_options=options)
+    assert SECRET not in shown(caught.value)
+
+
+def test_secrets_are_not_shown_of_what_is_no_file() -> None:
+    packed = fsspec.open(f"http://127.0.0.1:1/run.nd2?sig={SECRET}", compression="gzip")
+    with pytest.raises(ValueError, match="through a compression") as caught:
+        xr.open_dataset(packed, engine="nd2")
     assert SECRET not in shown(caught.value)
 
 

@@ -67,6 +67,30 @@ def test_time_without_period_is_as_measured(tmp_path: Path) -> None:
     assert ds.time.attrs["units"] == "s"
 
 
+@pytest.mark.parametrize("step", [np.inf, -np.inf, np.nan])
+def test_steps_that_are_no_numbers(step: float, tmp_path: Path) -> None:
+    ds = opened(tmp_path, "TZYX", (3, 4, 8, 8), period=step, z_step=step, pixel_size=np.inf)
+    for dim in "TZYX":
+        assert ds[dim].values.tolist() == list(range(ds.sizes[dim]))
+        assert ds[dim].attrs["units"] == "1"
+    assert "pixel_size_um" not in ds.image.attrs
+
+
+def test_pixels_that_are_not_calibrated(tmp_path: Path) -> None:
+    path = tmp_path / "run.nd2"
+    write_nd2(path, np.ones((4, 5), "u2"), "YX", pixel_size=0.5)
+    data = bytearray(path.read_bytes())
+    name = "bCalibrated".encode("utf-16-le") + b"\0\0"
+    at = data.index(name) + len(name)
+    assert data[at] == 1
+    data[at] = 0
+    path.write_bytes(data)
+    ds = xr.open_dataset(path)
+    assert ds.X.values.tolist() == [0, 1, 2, 3, 4]
+    assert ds.X.attrs["units"] == "1"
+    assert "pixel_size_um" not in ds.image.attrs
+
+
 @pytest.mark.parametrize(
     ("times", "missing", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ class ND2BackendArray(BackendArray):
         return selection.arrangement.apply(pixels)
 
     async def _aread(self, selection: Selection) -> NDArray[Any]:
-        plan = self.plan(selection)
+        plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
         pixels = empty_pixels(plan)
         with naming(self.source.name):
             for ranges, deliver in self._rounds(plan, pixels):

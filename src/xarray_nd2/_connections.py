@@ -20,7 +20,7 @@ import fsspec.utils
 
 from xarray_nd2._cost import DEFAULT_LINKS, LinkObserver
 from xarray_nd2._inflate import FrameCache
-from xarray_nd2._location import is_local, local_path
+from xarray_nd2._location import host_of, is_local, local_path
 from xarray_nd2._transport import DirectTransport, LocalFile, OpenFile, transport_for
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _IN_FLIGHT = 64 * 1024 * 1024  # bytes asked for at a time: several times what any link holds
+MAX_CONCURRENCY = 64
+"""Requests in flight unless the caller says otherwise."""
+
+_MOST_CONNECTIONS = 256
 _FRAME_CACHE = 128 * 1024 * 1024  # bytes
 
 
@@ -98,47 +102,66 @@ def decode_threads(pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork has
 
 
 _connections: dict[Any, Transport | DirectTransport] = {}
-_connecting = threading.Lock()
+_connecting: dict[Any, threading.Lock] = {}  # one for each store, so that none waits for another
+
+if hasattr(os, "register_at_fork"):
+    # What a thread of the parent held is never released here.
+    os.register_at_fork(after_in_child=_connecting.clear)
 
 
 def connect(
-    target: str | tuple[Any, str] | OpenFile,
-    storage_options: Mapping[str, Any],
-    max_connections: int,
+    target: str | tuple[Any, str] | OpenFile, storage_options: Mapping[str, Any]
 ) -> Transport | DirectTransport:
     """Transport of a target, one for each process and file."""
     if isinstance(target, OpenFile):
         return target
     if isinstance(target, str) and is_local(target):
         return LocalFile(local_path(target))
-    options = fsspec.utils.tokenize(storage_options)
-    key = (os.getpid(), *target) if isinstance(target, tuple) else (os.getpid(), target, options)
-    with _connecting:
-        if key not in _connections:
-            if isinstance(target, tuple):
-                fs, path = target
-            else:
-                fs, path = fsspec.core.url_to_fs(
-                    target, **_with_connections(target, storage_options, max_connections)
-                )
-                if isinstance(getattr(fs, "retries", None), int):
-                    fs.retries = 1  # s3fs; who calls it tries again, and not for minutes
-            while len(_connections) >= 256:
-                _connections.pop(next(iter(_connections)))
-            _connections[key] = transport_for(fs, path)
-        return _connections[key]
+    key = connection_key(target, storage_options)
+    connected = _connections.get(key)
+    if connected is None:
+        store = host_of(target) if isinstance(target, str) else target[0]
+        with _connecting.setdefault((store, *key[2:]), threading.Lock()):
+            connected = _connections.get(key) or _new_connection(target, storage_options)
+            _connections[key] = connected
+        while len(_connections) > _MOST_CONNECTIONS:
+            _connections.pop(next(iter(_connections)), None)
+    return connected
 
 
-def _with_connections(
-    url: str, storage_options: Mapping[str, Any], max_connections: int
-) -> dict[str, Any]:
+def connection_key(
+    target: str | tuple[Any, str], storage_options: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """What tells a file and the way to it from all others, in this process."""
+    if isinstance(target, tuple):
+        return os.getpid(), *target
+    return os.getpid(), target, fsspec.utils.tokenize(storage_options)
+
+
+def _new_connection(
+    target: str | tuple[Any, str], storage_options: Mapping[str, Any]
+) -> Transport | DirectTransport:
+    if isinstance(target, tuple):
+        fs, path = target
+        if getattr(fs, "_pid", os.getpid()) != os.getpid() or getattr(fs, "asynchronous", False):
+            # It belongs to the process that this one was forked from, or to its user's event loop.
+            options = fs.storage_options | ({"asynchronous": False} if fs.async_impl else {})
+            fs = type(fs)(*fs.storage_args, **options)
+        return transport_for(fs, path)
+    fs, path = fsspec.core.url_to_fs(target, **_with_connections(target, storage_options))
+    if isinstance(getattr(fs, "retries", None), int):
+        fs.retries = 1  # s3fs; who calls it tries again, and not for minutes
+    return transport_for(fs, path)
+
+
+def _with_connections(url: str, storage_options: Mapping[str, Any]) -> dict[str, Any]:
     """Options for S3: as many connections as requests, where botocore's default would allow 10.
 
     Its client makes one attempt unless the user says otherwise, since who calls it tries again.
     """
     options = dict(storage_options)
     if url.startswith(("s3://", "s3a://")):
-        ours = {"max_pool_connections": max_connections, "retries": {"total_max_attempts": 1}}
+        ours = {"max_pool_connections": MAX_CONCURRENCY, "retries": {"total_max_attempts": 1}}
         options["config_kwargs"] = ours | options.get("config_kwargs", {})
     return options
 

@@ -69,8 +69,11 @@ class CropOptimization(str):
 
 
 def register() -> None:
-    """Have dask optimize graphs with this module, unless its user configured another way."""
-    if dask.config.get("array_optimize", None) is None:
+    """Have dask optimize graphs with this module, unless its user configured another way.
+
+    The empty text is what arrives of it in a worker that takes over the configuration.
+    """
+    if dask.config.get("array_optimize", None) in (None, ""):
         dask.config.set(array_optimize=CropOptimization())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     Bytes = bytes | bytearray | memoryview
     Round = tuple[list[tuple[int, int]], Callable[[int, Bytes], None]]
+
+
+_INFLATING: Final = 256 * 1024 * 1024  # bytes of frames at a time
+_STREAMS: Final = 4096  # at a time; each takes some kilobytes however small it is
 
 
 def empty_pixels(plan: ReadPlan) -> NDArray[Any]:
@@ -114,39 +118,58 @@ def _is_regular(plan: ReadPlan, first: int, last: int) -> bool:
 def _lossless_rounds(
     plan: ReadPlan, pixels: NDArray[Any], cache: FrameCache | None, file: Hashable
 ) -> Iterator[Round]:
-    unfinished: list[FrameStream] = []
-    strips_of: dict[int, range] = {}
     if file is None:
         cache = None
-    for strips, stream, needed in _streams(plan, cache):
-        kept = cache.get((file, stream.frame), needed) if cache else None
-        if kept is not None:
-            _copy_frame(plan, pixels, strips, kept, 0)
-        else:
+    streams = _streams(plan, cache)
+    while True:
+        unfinished: list[FrameStream] = []
+        strips_of: dict[int, range] = {}
+        inflating = 0
+        for strips, stream, needed in streams:
+            kept = cache.get((file, stream.frame), needed) if cache else None
+            if kept is not None:
+                _copy_frame(plan, pixels, strips, kept, 0)
+                continue
             unfinished.append(stream)
             strips_of[stream.start] = strips
+            inflating += needed
+            if inflating >= _INFLATING or len(unfinished) >= _STREAMS:
+                break  # the others when these are done
+        if not unfinished:
+            return
 
-    def deliver(groups: list[list[tuple[FrameStream, int]]], index: int, data: Bytes) -> None:
-        base = groups[index][0][0].at
-        view = memoryview(data)
-        # All are fed from where they stand, which feeding moves on.
-        places = [(stream, stream.at - base, stop - base) for stream, stop in groups[index]]
-        for stream, start, stop in places:
-            stream.feed(view[start:stop])
-            if stream.finished:
-                _copy_frame(plan, pixels, strips_of[stream.start], stream.pixels, stream.first)
-                if cache and stream.first == 0:
-                    cache.put((file, stream.frame), stream.pixels)
+        def finish(stream: FrameStream, strips_of: dict[int, range] = strips_of) -> None:
+            frame = stream.take()
+            _copy_frame(plan, pixels, strips_of[stream.start], frame, stream.first)
+            if cache and stream.first == 0:
+                cache.put((file, stream.frame), frame)
 
-    while unfinished:
-        wanted = [(stream, stream.fetch_to) for stream in unfinished]
-        starts = np.array([stream.at for stream, _ in wanted], np.int64)
-        stops = np.array([stop for _, stop in wanted], np.int64)
-        bounds = coalesce(starts, stops, plan.gap, MAX_REQUEST)
-        groups = [wanted[i:j] for i, j in pairwise(bounds.tolist())]
-        ranges = [(group[0][0].at, max(stop for _, stop in group)) for group in groups]
-        yield ranges, partial(deliver, groups)
-        unfinished = [stream for stream in unfinished if not stream.finished]
+        while unfinished:
+            wanted = [(stream, stream.fetch_to) for stream in unfinished]
+            starts = np.array([stream.at for stream, _ in wanted], np.int64)
+            stops = np.array([stop for _, stop in wanted], np.int64)
+            bounds = coalesce(starts, stops, plan.gap, MAX_REQUEST)
+            groups = [wanted[i:j] for i, j in pairwise(bounds.tolist())]
+            ranges = [(group[0][0].at, max(stop for _, stop in group)) for group in groups]
+            yield ranges, partial(_feed, groups, finish)
+            unfinished = [stream for stream in unfinished if not stream.finished]
+
+
+def _feed(
+    groups: list[list[tuple[FrameStream, int]]],
+    finish: Callable[[FrameStream], None],
+    index: int,
+    data: Bytes,
+) -> None:
+    """Feed the streams that one range holds bytes of."""
+    base = groups[index][0][0].at
+    view = memoryview(data)
+    # All are fed from where they stand, which feeding moves on.
+    places = [(stream, stream.at - base, stop - base) for stream, stop in groups[index]]
+    for stream, start, stop in places:
+        stream.feed(view[start:stop])
+        if stream.finished:
+            finish(stream)
 
 
 def _streams(plan: ReadPlan, cache: FrameCache | None) -> Iterator[tuple[range, FrameStream, int]]:

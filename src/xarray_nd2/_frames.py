@@ -65,6 +65,10 @@ def read_layout(known: KnownBytes, chunk_map: ChunkMap, image: ImageFacts) -> Fr
     offset, length, doubtful = frame_offsets(chunk_map, count, frame_size, skip)
     if first is None:  # there is nothing to go by
         doubtful = offset != MISSING
+    elif skip == container.CHUNK_HEADER.size + len(_frame_name(first[2])):
+        # The name takes no more room than it needs, so longer numbers move the data.
+        lengths = np.searchsorted(10 ** np.arange(1, 19), np.arange(count), side="right")
+        doubtful |= (offset != MISSING) & (lengths != lengths[min(first[2], count - 1)])
     if doubtful.any():
         _settle_doubts(known, chunk_map, offset, length, np.flatnonzero(doubtful))
     present = offset != MISSING
@@ -82,14 +86,21 @@ def read_layout(known: KnownBytes, chunk_map: ChunkMap, image: ImageFacts) -> Fr
     )
 
 
-def _first_frame(known: KnownBytes, chunk_map: ChunkMap) -> tuple[int, int] | None:
-    """Bytes before the data of the first frame's chunk, and of the data; None if it is no chunk."""
+def _first_frame(known: KnownBytes, chunk_map: ChunkMap) -> tuple[int, int, int] | None:
+    """Of the first frame's chunk the bytes before its data, of its data, and the frame's number.
+
+    None if it is no chunk.
+    """
     for start, stop in first_header(chunk_map, known.size):
-        number = chunk_map.frame_index[chunk_map.frame_offset.argmin()]
+        number = int(chunk_map.frame_index[chunk_map.frame_offset.argmin()])
         with suppress(ND2FormatError):
-            name = b"ImageDataSeq|%d!" % number
-            return container.parse_chunk_header(known.get(start, stop), name, start)
+            header = known.get(start, stop)
+            return *container.parse_chunk_header(header, _frame_name(number), start), number
     return None
+
+
+def _frame_name(number: int) -> bytes:
+    return b"ImageDataSeq|%d!" % number
 
 
 def _check_length(chunk_map: ChunkMap, image: ImageFacts, length: int) -> None:
@@ -132,7 +143,7 @@ def _settle_doubts(
         readable.tolist(), starts.tolist(), _headers(known, starts), strict=True
     ):
         with suppress(ND2FormatError):
-            skip, length = container.parse_chunk_header(header, b"ImageDataSeq|%d!" % frame, start)
+            skip, length = container.parse_chunk_header(header, _frame_name(frame), start)
             if start + skip + length <= known.size:
                 data_offset[frame], data_length[frame] = start + skip, length
 

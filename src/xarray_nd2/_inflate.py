@@ -68,14 +68,15 @@ class FrameStream:
     @property
     def finished(self) -> bool:
         """Whether all that is needed is inflated, and checked if that is possible."""
+        if self._inflater is None:
+            return True
         return self._inflated >= self._needed and (not self._whole or self._inflater.eof)
 
-    @property
-    def pixels(self) -> bytes:
-        """What is inflated, from the byte `first` of the frame."""
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        return self._parts[0]
+    def take(self) -> bytes:
+        """What is inflated, from the byte `first` of the frame; it is not kept here any longer."""
+        pixels = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts, self._inflater = [], None
+        return pixels
 
     @property
     def fetch_to(self) -> int:

@@ -32,7 +32,9 @@ class KnownBytes:
         self._add(self.size - len(tail), self.size, tail)  # both ends may overlap
 
     def get(self, start: int, stop: int) -> bytes:
-        """Bytes that `require` has read."""
+        """Bytes of the file, from what was read if they are there."""
+        if start >= stop:
+            return b""
         for offset, data in self._pieces:
             if offset <= start and stop <= offset + len(data):
                 return data[start - offset : stop - offset]

@@ -79,18 +79,30 @@ def read_coordinates(
     return coordinates
 
 
-def _pixel_axes(file: nd2.ND2File, image: ImageFacts) -> dict[str, Coordinate]:
+def pixel_size(file: nd2.ND2File) -> tuple[float, float] | None:
+    """Height and width of a pixel in µm; None where the file was not calibrated, or tells nonsense."""
+    channels = file.metadata.channels or []
+    if not channels or not all(channels[0].volume.axesCalibrated[:2]):
+        return None
     voxel = file.voxel_size()
+    size = float(voxel.y), float(voxel.x)
+    return size if all(0 < step < math.inf for step in size) else None
+
+
+def _pixel_axes(file: nd2.ND2File, image: ImageFacts) -> dict[str, Coordinate]:
+    pixel = pixel_size(file)
     axes: dict[str, Coordinate] = {}
-    for dim, size, step in (("Y", image.height, voxel.y), ("X", image.width, voxel.x)):
+    for number, (dim, size) in enumerate((("Y", image.height), ("X", image.width))):
+        if pixel is None:
+            attrs = {"units": "1", "long_name": f"number of the pixel along {dim}"}
+            axes[dim] = (dim,), np.arange(size, dtype=np.float64), attrs
+            continue
         attrs = {
             "units": "µm",
             "long_name": f"{dim} position",
             "comment": "from the centre of the first pixel",
         }
-        if not file.metadata.channels:
-            attrs = {"units": "1", "long_name": f"number of the pixel along {dim}"}
-        axes[dim] = (dim,), _decimal(np.arange(size) * float(step)), attrs
+        axes[dim] = (dim,), _decimal(np.arange(size) * pixel[number]), attrs
     if image.samples > 1:
         names = np.array(SAMPLE_NAMES[: image.samples])
         axes["S"] = ("S",), names, {"units": "1", "long_name": "colour sample"}
@@ -120,7 +132,7 @@ def _time_axis(loop: Any, size: int, measured: NDArray[np.float64] | None) -> Co
     steps = [_period_ms(period) for period in periods]
     how = "by the average period as run" if any(map(_average_ms, periods)) else "as planned"
     attrs = {"units": "s", "long_name": f"time since the first frame, {how}"}
-    if all(step > 0 for step in steps):
+    if all(0 < step < math.inf for step in steps):
         counts = [getattr(period, "count", size) for period in periods]
         if sum(counts) >= size:
             # One period after another: the next begins a step after the last frame of this one.
@@ -173,7 +185,7 @@ def _z_axis(loop: Any, size: int) -> Coordinate:
     }
     # Without a step the planes still need distinct labels.
     step = abs(float(parameters.stepUm))
-    if step == 0:
+    if not 0 < step < math.inf:
         step = 1.0
         attrs |= {"units": "1", "long_name": "number of the plane; the file has no step"}
     return ("Z",), _decimal(np.arange(size) * step), attrs

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL_SCHEME = re.compile(r"^(?:file|local)(?:://|:(?=/|[A-Za-z]:))", re.IGNORECASE)
 _LINK = re.compile(r"::(?![^\[]*\])")  # but not in an address such as [::1]
+_QUERY = re.compile(r"\?[^\s'\"<>)\]]*=[^\s'\"<>)\]]*")
+_SIGNED = re.compile(r"\?.*\b(?:sig|signature|token|access_token|x-amz-\w+)=", re.IGNORECASE)
+_USER = re.compile(r"^[^/]*:(?![\d,]*(?:/|$)).*@")  # not a port; @ may be in a path as well
+_SECRET = re.compile(
+    r"secret|password|passphrase|passwd|token|key|credential|sas|auth|cookie|header|connection_string",
+    re.IGNORECASE,
+)
+_LEAST_SECRET = 3  # characters; less would take words apart
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://[^\s'\"<>)\]]+")
 
 
@@ -101,7 +113,37 @@ def host_of(target: str) -> str:
 
 def public_text(text: str) -> str:
     """Remove what may be a secret from the URLs in a text, queries of all kinds of them too."""
-    return _URL_IN_TEXT.sub(lambda match: public_url(re.split(r"[?#]", match[0])[0]), text)
+    without = _URL_IN_TEXT.sub(lambda match: public_url(re.split(r"[?#]", match[0])[0]), text)
+    return _QUERY.sub("", without)
+
+
+def without_secrets(text: str, target: object, storage_options: Mapping[str, Any]) -> str:
+    """Remove from a text what the user gave as a secret, in options or in a URL.
+
+    Examples
+    --------
+    >>> without_secrets("no user hush", "s3://bucket/run.nd2", {"secret": "hush", "anon": False})
+    'no user ***'
+    """
+    secrets = set(_secrets(storage_options, inside=False))
+    if isinstance(target, str):
+        user = target.partition("://")[2].rpartition("@")[0]
+        secrets |= set(re.split(r"[/?#@:]", user.partition(":")[2]))
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _LEAST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(value: Any, *, inside: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _secrets(part, inside=inside or bool(_SECRET.search(str(key))))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _secrets(part, inside=inside)
+    elif inside and isinstance(value, str):
+        yield value
 
 
 def _public_link(link: str) -> str:
@@ -111,6 +153,11 @@ def _public_link(link: str) -> str:
         parts = urlsplit(link)
     except ValueError:  # no URL that anybody could open
         return re.split(r"[?#@]", link)[0]
+    scheme, _, rest = link.partition("://")
+    if _USER.match(rest):  # also where there is a character in it that ends a host
+        return public_url(f"{scheme}://{rest.rpartition('@')[2]}")
+    if _SIGNED.search(link):
+        return link.partition("?")[0]
     host = parts.netloc.rpartition("@")[2]
     if parts.scheme in ("http", "https"):
         return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -12,13 +12,12 @@ import io
 import json
 import math
 import operator
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xarray_nd2._labels import read_coordinates
+from xarray_nd2._labels import pixel_size, read_coordinates
 from xarray_nd2.errors import ND2Error, ND2FormatError, ND2UnsupportedError
 
 if TYPE_CHECKING:
@@ -171,22 +170,20 @@ def read_metadata(
 
     names = metadata_chunks(version)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with nd2.ND2File(io.BytesIO(skeleton)) as file:
-                attributes = _raw_chunk(file, names["attributes"], "SLxImageAttributes")
-                picture = _raw_chunk(file, names["picture"], "SLxPictureMetadata")
-                _check_planes(picture)
-                image = _image_facts(file, attributes, stored)
-                if len(file.text_info.get("optics", "")) > _MAX_OPTICS:
-                    raise ND2FormatError("the text on its optics is too long")  # noqa: TRY301
-                return Metadata(
-                    image,
-                    read_coordinates(file, image, picture, times),
-                    _image_attrs(file),
-                    _file_attrs(file, version),
-                    arranged=bool(file.experiment) or not image.loops,
-                )
+        with nd2.ND2File(io.BytesIO(skeleton)) as file:
+            attributes = _raw_chunk(file, names["attributes"], "SLxImageAttributes")
+            picture = _raw_chunk(file, names["picture"], "SLxPictureMetadata")
+            _check_planes(picture)
+            image = _image_facts(file, attributes, stored)
+            if len(file.text_info.get("optics", "")) > _MAX_OPTICS:
+                raise ND2FormatError("the text on its optics is too long")  # noqa: TRY301
+            return Metadata(
+                image,
+                read_coordinates(file, image, picture, times),
+                _image_attrs(file),
+                _file_attrs(file, version),
+                arranged=bool(file.experiment) or not image.loops,
+            )
     except ND2Error:
         raise
     except Exception as error:
@@ -285,9 +282,9 @@ def _image_attrs(file: nd2.ND2File) -> dict[str, Any]:
         "long_name": "intensity",
         "bits_significant": int(file.attributes.bitsPerComponentSignificant),
     }
-    if file.metadata.channels:
-        voxel = file.voxel_size()
-        attrs["pixel_size_um"] = [float(voxel.y), float(voxel.x)]
+    pixel = pixel_size(file)
+    if pixel is not None:
+        attrs["pixel_size_um"] = list(pixel)
     microscope = next((c.microscope for c in file.metadata.channels or []), None)
     for key, name in (
         ("objective", "objectiveName"),

@@ -8,17 +8,27 @@ connections are made in each process when they are first needed, and kept.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-from xarray_nd2._connections import connect, decode_threads, observer, slots, wait_for
+from xarray_nd2._connections import (
+    MAX_CONCURRENCY,
+    connect,
+    connection_key,
+    decode_threads,
+    observer,
+    slots,
+    wait_for,
+)
 from xarray_nd2._cost import DEFAULT_LINKS, Answer
-from xarray_nd2._location import host_of, public_text
-from xarray_nd2._retry import header_of, is_refusal, read_fully, status_of
+from xarray_nd2._location import host_of, public_text, without_secrets
+from xarray_nd2._retry import causes, header_of, is_refusal, read_fully, status_of
 from xarray_nd2._target import named_target
 from xarray_nd2._transport import (
     DirectTransport,
@@ -45,9 +55,7 @@ if TYPE_CHECKING:
     Deliver = Callable[[int, Bytes], None]
     Ranges = Iterable[tuple[int, int]]
 
-MAX_CONCURRENCY = 64
-"""Requests in flight unless the caller says otherwise."""
-
+_SHARES = 32  # of the ranges of a local file, for the threads to take up one after the other
 _INLINE = 1 << 16  # bytes that are decoded on the event loop itself; more goes to a thread
 
 
@@ -89,11 +97,15 @@ class ByteSource:
         return self.facts.size
 
     @property
-    def identity(self) -> tuple[str, int, str] | None:
-        """What tells this object from all others, and from what it may become; None if nothing."""
-        if self.facts is None or self.facts.version is None:
+    def identity(self) -> tuple[Any, ...] | None:
+        """What tells this object from all others, and from what it may become; None if nothing.
+
+        It may hold secrets, and does not leave the process.
+        """
+        if self.facts is None or self.facts.version is None or isinstance(self.target, OpenFile):
             return None
-        return self.name, self.facts.size, self.facts.version
+        where = connection_key(self.target, self.storage_options)
+        return *where, self.facts.size, self.facts.version
 
     @property
     def link(self) -> Link:
@@ -102,10 +114,6 @@ class ByteSource:
         if isinstance(transport, DirectTransport):
             return DEFAULT_LINKS["direct"]
         return self._observer(transport).link
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        # Without the options: credentials do not belong in the names of tasks.
-        return type(self).__name__, self.name, self.facts and (self.facts.size, self.facts.version)
 
     def begin(self, head: int, tail: int) -> tuple[ByteSource, bytes, bytes]:
         """Pin the object and read both of its ends, in as few round trips as the store allows.
@@ -250,7 +258,11 @@ class ByteSource:
             work = [(index, start, stop) for index, (start, stop) in enumerate(ranges)]
             if isinstance(transport, LocalFile) and len(work) > 1:
                 # Copying out of a mapping is as quick as the processor.
-                list(decode_threads(os.getpid()).map(lambda one: read_one(*one), work))
+                some = math.ceil(len(work) / _SHARES)
+                shares = [work[at : at + some] for at in range(0, len(work), some)]
+                list(
+                    decode_threads(os.getpid()).map(lambda part: [*starmap(read_one, part)], shares)
+                )
             else:
                 for one in work:
                     read_one(*one)
@@ -319,7 +331,11 @@ class ByteSource:
         if isinstance(error, ND2Error):
             error.url = error.url or self.name
             raise error  # here, for one that was its own cause could not be pickled
-        cause = public_text(str(error)) or type(error).__name__
+        told = without_secrets(str(error), self.target, self.storage_options)
+        for part in causes(error):
+            if without_secrets(str(part), self.target, self.storage_options) != str(part):
+                part.args = (told,)
+        cause = public_text(told) or type(error).__name__
         if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
             return ND2NotFoundError(f"there is no such file: {cause}", self.name)
         if is_refusal(error):
@@ -334,7 +350,7 @@ class ByteSource:
 
     def _transport(self) -> Transport | DirectTransport:
         try:
-            return connect(self.target, self.storage_options, MAX_CONCURRENCY)
+            return connect(self.target, self.storage_options)
         except Exception as error:
             raise self._error(error, "connecting") from error
 

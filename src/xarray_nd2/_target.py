@@ -48,7 +48,7 @@ def named_target(obj: Any) -> tuple[str, str | tuple[Any, str] | OpenFile]:
     fs, path = getattr(obj, "fs", None), getattr(obj, "path", None)
     if fs is not None and isinstance(path, str):
         if getattr(obj, "compression", None):
-            raise ValueError(f"{path} has no byte ranges through a compression")
+            raise ValueError(f"{public_url(path)} has no byte ranges through a compression")
         return public_url(fs.unstrip_protocol(path)), (fs, path)
     if isinstance(obj, (bytes, bytearray, memoryview)):
         obj = io.BytesIO(obj)

@@ -21,15 +21,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import fsspec.asyn
+from fsspec.implementations.dirfs import DirFileSystem
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping
 
 Bytes = bytes | bytearray | memoryview
+
+_MOST_BYTES = 2**60  # in an object
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class ObjectFacts:
     size: int
     etag: str | None
     modified: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size < _MOST_BYTES:
+            raise OSError(f"the store tells an impossible size: {self.size}")
 
     @property
     def version(self) -> str | None:
@@ -174,11 +181,11 @@ class LocalFile:
 class OpenFile:
     """An open binary file-like object; its one position is shared, so reads take turns."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[OpenFile], tuple[BinaryIO]]:
+    def __reduce__(self) -> tuple[type[OpenFile], tuple[Any]]:
         return type(self), (self._file,)
 
     def stat(self) -> ObjectFacts:
@@ -190,7 +197,10 @@ class OpenFile:
     def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
         def read(start: int, stop: int) -> bytes:
             self._file.seek(start)
-            data = self._file.read(stop - start)
+            part = self._file.read(stop - start)
+            if isinstance(part, str):  # of a file that does not tell so
+                raise TypeError("it is open in text mode")
+            data: bytes = part
             while data and len(data) < stop - start:  # a raw file may give less than it has
                 more = self._file.read(stop - start - len(data))
                 if not more:
@@ -239,24 +249,25 @@ def transport_for(fs: Any, path: str) -> Transport | DirectTransport:
     from xarray_nd2 import _transport_files as files
     from xarray_nd2 import _transport_http as http
 
+    if type(fs) is DirFileSystem:
+        return transport_for(fs.fs, fs._join(path))  # noqa: SLF001
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     # Not isinstance: a caching filesystem passes for the one it caches.
-    if not issubclass(type(fs), fsspec.asyn.AsyncFileSystem):
-        if "file" in protocols:
-            return LocalFile(path)
-        if "memory" in protocols:
-            return MemoryFile(fs, path)
-        if "smb" in protocols:
-            return files.SMBTransport(fs, path)
-        if "webdav" in protocols:
-            return http.WebDAVTransport(fs, path)
-        return files.QueueTransport(fs, path)
-    if "http" in protocols:
-        return http.HTTPTransport(fs, path)
-    if "s3" in protocols:
-        return cloud.S3Transport(fs, path)
-    if "gs" in protocols:
-        return cloud.GCSTransport(fs, path)
-    if "abfs" in protocols:
-        return cloud.AzureTransport(fs, path)
-    return files.AsyncTransport(fs, path)
+    if issubclass(type(fs), fsspec.asyn.AsyncFileSystem):
+        known: dict[str, Callable[[Any, str], Transport | DirectTransport]] = {
+            "http": http.HTTPTransport,
+            "s3": cloud.S3Transport,
+            "gs": cloud.GCSTransport,
+            "abfs": cloud.AzureTransport,
+        }
+        other: Callable[[Any, str], Transport] = files.AsyncTransport
+    else:
+        known = {
+            "file": lambda _, path: LocalFile(path),
+            "memory": MemoryFile,
+            "smb": files.SMBTransport,
+            "webdav": http.WebDAVTransport,
+        }
+        other = files.QueueTransport
+    kinds = [kind for protocol, kind in known.items() if protocol in protocols]
+    return (kinds or [other])[0](fs, path)

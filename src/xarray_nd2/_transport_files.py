@@ -24,9 +24,17 @@ from xarray_nd2._retry import is_transient
 from xarray_nd2._transport import ObjectFacts, Part, facts_of_info
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+
+
+def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that nobody has to wait for."""
+    task = loop.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
 
 _connecting = threading.Lock()
 _CONNECTIONS = 3  # lost in a row, for other threads may just have made one more
@@ -57,24 +65,25 @@ class _FileTransport:
 
     def __init__(self, fs: Any, path: str) -> None:
         self._fs, self._path = fs, path
-        self._facts: ObjectFacts | None = None
-        self._confirmed = False
+        self._confirming: asyncio.Task[ObjectFacts] | None = None
 
     async def stat(self) -> ObjectFacts:
-        self._facts = facts_of_info(await self._info(), self._path)
-        self._confirmed = False
-        return self._facts
+        self._confirming = None
+        return await asyncio.shield(_task(self.loop, self._look()))
 
     async def confirm(self) -> ObjectFacts | None:
-        if not self._confirmed:
-            self._confirmed = True
-            try:
-                self._facts = facts_of_info(await self._info(), self._path)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                self._confirmed = False  # the next read may ask
-        return self._facts
+        asked = self._confirming
+        if asked is None or (asked.done() and (asked.cancelled() or asked.exception())):
+            asked = self._confirming = _task(self.loop, self._look())
+        try:
+            return await asyncio.shield(asked)  # others wait for it as well
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return None  # the next read asks again
+
+    async def _look(self) -> ObjectFacts:
+        return facts_of_info(await self._info(), self._path)
 
     async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
         # Some refuse a suffix range and some answer it with other bytes.
@@ -150,20 +159,26 @@ class QueueTransport(_FileTransport):
         self.loop = fsspec.asyn.get_loop()
         self._turn = _turns(os.getpid()).setdefault(fs, asyncio.Semaphore(1))
         self._queue: list[_Asked] = []
+        self._draining: asyncio.Task[None] | None = None
         self._described = False
 
     async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
         asked = _Asked(start, stop, self.loop.create_future())
         self._queue.append(asked)
-        async with self._turn:
-            await asyncio.sleep(0)  # for those to queue up that are asked at the same time
-            queue, self._queue = self._queue, []
-            if queue:
-                await self._answer(sorted(queue, key=lambda asked: asked.start))
+        if self._draining is None or self._draining.done():
+            self._draining = _task(self.loop, self._drain())
         result = await asked.result
         if isinstance(result, Exception):
             raise result
         return Part(start, result)
+
+    async def _drain(self) -> None:
+        # No reader does it, for one that is cancelled must not take others along.
+        while self._queue:
+            async with self._turn:
+                await asyncio.sleep(0)  # for those to queue up that are asked at the same time
+                queue, self._queue = self._queue, []
+                await self._answer(sorted(queue, key=lambda asked: asked.start))
 
     async def _answer(self, queue: list[_Asked]) -> None:
         results: list[bytes | Exception]

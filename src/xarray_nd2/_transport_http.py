@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CONTENT_RANGE = re.compile(r"bytes +(\d+)-(\d+)/(\d+)", re.IGNORECASE)
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 _SILENCE = 30.0  # seconds without a byte after which a request is given up
 _SMALL = 8 * 1024 * 1024  # bytes of a file worth reading as a whole where there are no ranges
 
@@ -46,14 +47,14 @@ def placed(
     RangeIgnoredError
         The answer is not the range.
     """
-    encoding = headers.get("Content-Encoding", "identity")
+    encoding = headers.get("Content-Encoding", "")
+    if encoding.strip().lower() in _COMPRESSIONS:
+        raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
     if status == 200:
         # The whole object: fine if that is no more than was asked for.
         length = headers.get("Content-Length")
         if length is None or int(length) > count or start not in (0, None):
             raise RangeIgnoredError("the server ignores Range requests")
-        if encoding != "identity":
-            raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
         return 0, _facts(int(length), headers)
     told = headers.get("Content-Range", "nothing")
     place = _CONTENT_RANGE.fullmatch(told.strip())
@@ -170,9 +171,13 @@ class HTTPTransport:
         """Body of a response, or of another one that came since this was asked for."""
         async with self._reading_whole:
             if self._whole is None or self._whole_at < asked:
-                data = await response.read()
+                data = bytearray()
+                async for block in response.content.iter_any():
+                    data += block
+                    if len(data) > _SMALL:  # of what came compressed
+                        raise RangeIgnoredError("the server sends more than it says")
                 facts = _facts(len(data), response.headers)
-                self._whole, self._whole_at = Part(0, data, facts), time.monotonic()
+                self._whole, self._whole_at = Part(0, bytes(data), facts), time.monotonic()
             return self._whole
 
 

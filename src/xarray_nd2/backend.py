@@ -14,10 +14,11 @@ from xarray.backends import BackendEntrypoint
 from xarray_nd2 import _crops
 from xarray_nd2._array import LazyImage, ND2BackendArray
 from xarray_nd2._blocks import preferred_blocks
+from xarray_nd2._connections import MAX_CONCURRENCY
 from xarray_nd2._layout import MISSING
 from xarray_nd2._location import looks_like_nd2
 from xarray_nd2._open import open_nd2
-from xarray_nd2._source import MAX_CONCURRENCY, ByteSource
+from xarray_nd2._source import ByteSource
 from xarray_nd2.errors import ND2ChangedError
 
 if TYPE_CHECKING:
@@ -100,9 +101,12 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         ND2UnsupportedError
             A legacy file, or one with lossy compression.
         ND2SourceError
-            The file cannot be read.
+            The file cannot be read; as `ND2NotFoundError` if there is none, and as
+            `ND2PermissionError` if access to it was refused.
         ND2ChangedError
             The object does not have the entity tag `version`.
+        TypeError, ValueError
+            A keyword is not what it may be, or a file is open as text or through a compression.
         """
         if missing_frames not in get_args(MissingFrames):
             raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
