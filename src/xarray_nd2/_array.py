@@ -115,6 +115,8 @@ class ND2BackendArray(BackendArray):
         return selection.arrangement.apply(pixels)
 
     def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
+        if self.layout.compression == "none":
+            return rounds(plan, pixels)
         return rounds(plan, pixels, frame_cache(os.getpid()), self.source.identity)
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_IN_FLIGHT = 64 * 1024 * 1024  # bytes asked for at a time: several times what any link holds
 MAX_CONCURRENCY = 64
 """Requests in flight unless the caller says otherwise."""
 
+_IN_FLIGHT = 64 * 1024 * 1024  # bytes asked for at a time: several times what any link holds
 _MOST_CONNECTIONS = 256
 _FRAME_CACHE = 128 * 1024 * 1024  # bytes
 
@@ -120,12 +120,16 @@ def connect(
     key = connection_key(target, storage_options)
     connected = _connections.get(key)
     if connected is None:
-        store = host_of(target) if isinstance(target, str) else target[0]
-        with _connecting.setdefault((store, *key[2:]), threading.Lock()):
-            connected = _connections.get(key) or _new_connection(target, storage_options)
+        store = (host_of(target) if isinstance(target, str) else target[0], *key[2:])
+        with _connecting.setdefault(store, threading.Lock()):
+            try:
+                connected = _connections.get(key) or _new_connection(target, storage_options)
+            finally:
+                _connecting.pop(store, None)
             _connections[key] = connected
-        while len(_connections) > _MOST_CONNECTIONS:
-            _connections.pop(next(iter(_connections)), None)
+        with suppress(RuntimeError):  # another thread connected just then
+            while len(_connections) > _MOST_CONNECTIONS:
+                _connections.pop(next(iter(_connections)), None)
     return connected
 
 

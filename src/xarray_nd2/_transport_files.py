@@ -28,15 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-
-def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task that nobody has to wait for."""
-    task = loop.create_task(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
-
-
-_connecting = threading.Lock()
 _CONNECTIONS = 3  # lost in a row, for other threads may just have made one more
 
 _READ_THREADS = 64
@@ -53,6 +44,18 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 @functools.cache
 def _read_threads(pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork has none of its threads)
     return ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="xarray-nd2-read")
+
+
+def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that nobody has to wait for."""
+    task = loop.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+@functools.cache
+def _connecting(pid: int) -> threading.Lock:  # noqa: ARG001  (a fork's may be held for ever)
+    return threading.Lock()
 
 
 class _FileTransport:
@@ -105,7 +108,7 @@ class _FileTransport:
                 answer = _builtin_error(error)
                 if answer is not None:
                     raise answer from error
-                with _connecting:
+                with _connecting(os.getpid()):
                     if not self._connect_again(error):
                         raise
         return function()
