@@ -42,13 +42,16 @@ def stored(frames: np.ndarray) -> bytes:
 
 
 class Deaf(MemoryFileSystem):  # type: ignore[misc]
-    """A store that takes a while to say that it cannot be reached."""
+    """A store that does not say that it cannot be reached before it may."""
 
     protocol = "deaf"
     cachable = False
+    asked = threading.Event()
+    may = threading.Event()
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        time.sleep(2)
+        self.asked.set()
+        self.may.wait(60)
         raise OSError("no route to host")
 
 
@@ -105,35 +108,43 @@ def run(http: RangeServer) -> str:
     return http.url("run.nd2")
 
 
-def connect_in_vain() -> threading.Thread:
+@contextmanager
+def connecting_in_vain() -> Iterator[None]:
+    """While a thread waits for a connection, which it must still do in the end."""
+
     def work() -> None:
         with pytest.raises(OSError, match="no route to host"):
             xr.open_dataset("deaf://host/run.nd2", engine="nd2")
 
+    Deaf.asked.clear()
+    Deaf.may.clear()
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.2)
-    return thread
+    assert Deaf.asked.wait(60)
+    try:
+        yield
+        assert thread.is_alive()
+    finally:
+        Deaf.may.set()
+        thread.join()
 
 
 def test_no_store_waits_for_another(run: str) -> None:
     ds = xr.open_dataset(run, engine="nd2", cache=False)
-    thread = connect_in_vain()
 
     async def read() -> Any:
         return (await ds.image.isel(T=1).load_async()).values
 
-    np.testing.assert_array_equal(asyncio.run(read()), FRAMES[1])
-    np.testing.assert_array_equal(ds.image.isel(T=2).values, FRAMES[2])
-    assert thread.is_alive()
-    thread.join()
+    with connecting_in_vain():
+        np.testing.assert_array_equal(asyncio.run(read()), FRAMES[1])
+        np.testing.assert_array_equal(ds.image.isel(T=2).values, FRAMES[2])
 
 
 def in_fork(read: Callable[[], np.ndarray], expected: np.ndarray) -> bool:
-    """Whether a child process reads what is expected within ten seconds."""
+    """Whether a child process reads what is expected within half a minute."""
     child = os.fork()
     if not child:
-        signal.alarm(10)
+        signal.alarm(30)
         os._exit(0 if np.array_equal(read(), expected) else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -146,11 +157,9 @@ def test_forks(run: str) -> None:
     ]
     for ds in datasets:
         ds.image.isel(T=0).load()
-    thread = connect_in_vain()
-    for ds in datasets:
-        assert in_fork(lambda ds=ds: ds.image.isel(T=1).values, FRAMES[1])  # type: ignore[misc]
-    assert thread.is_alive()
-    thread.join()
+    with connecting_in_vain():
+        for ds in datasets:
+            assert in_fork(lambda ds=ds: ds.image.isel(T=1).values, FRAMES[1])  # type: ignore[misc]
 
 
 def test_a_cancelled_read_takes_no_other_along(slow: type[Slow]) -> None:

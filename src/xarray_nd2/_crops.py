@@ -31,6 +31,7 @@ from xarray.core.indexing import ImplicitToExplicitIndexingAdapter
 
 from xarray_nd2._array import LazyImage, ND2BackendArray
 from xarray_nd2._crops_earlier import (
+    axis_by_axis,
     consumers_of,
     crop_earlier,
     fitted,
@@ -309,7 +310,8 @@ def _block(task: Any, graph: Graph) -> Chain | None:
     shape = plain(node).shape
     interleaved = frozenset(axis for axis, dim in enumerate(dims) if dim in ("C", "S"))
     whole = Chain(tuple(map(range, shape)), tuple(range(len(shape))), interleaved)
-    return whole.cropped(plain(task.args[1]))
+    index = axis_by_axis(plain(task.args[1]))
+    return None if index is None else whole.cropped(index)
 
 
 def _among(part: Positions, held: Iterable[int]) -> int | np.ndarray[Any, np.dtype[np.int64]]:

@@ -142,14 +142,18 @@ def index_of(task: Task) -> tuple[Any, ...] | None:
     """The index by which a task crops; None if it does not, or in another way than each axis alone."""
     if task.func not in (getitem, cropped) or len(task.args) < 2 or task.kwargs:
         return None
-    index = plain(task.args[1])
-    index = index if isinstance(index, tuple) else (index,)
-    lists = sum(isinstance(part, (list, np.ndarray)) for part in index)
-    numbers = any(isinstance(part, (int, np.integer)) for part in index)
+    return axis_by_axis(plain(task.args[1]))
+
+
+def axis_by_axis(index: Any) -> tuple[Any, ...] | None:
+    """An index as a tuple; None if it is more than one of each axis alone."""
+    parts: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
+    lists = sum(isinstance(part, (list, np.ndarray)) for part in parts)
+    numbers = any(isinstance(part, (int, np.integer)) for part in parts)
     # NumPy pairs lists with each other and with numbers, and moves axes.
-    if lists > 1 or (lists and numbers) or not all(map(_is_part, index)):
+    if lists > 1 or (lists and numbers) or not all(map(_is_part, parts)):
         return None
-    return index
+    return parts
 
 
 def _is_part(part: Any) -> bool:

@@ -331,11 +331,11 @@ class ByteSource:
         if isinstance(error, ND2Error):
             error.url = error.url or self.name
             raise error  # here, for one that was its own cause could not be pickled
-        told = without_secrets(str(error), self.target, self.storage_options)
+        cause = public_text(self._without_secrets(error)) or type(error).__name__
         for part in causes(error):
-            if without_secrets(str(part), self.target, self.storage_options) != str(part):
+            told = self._without_secrets(part)
+            if told != str(part):
                 part.args = (told,)
-        cause = public_text(told) or type(error).__name__
         if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
             return ND2NotFoundError(f"there is no such file: {cause}", self.name)
         if is_refusal(error):
@@ -347,6 +347,9 @@ class ByteSource:
         if isinstance(error, RangeIgnoredError):
             return ND2SourceError(f"{cause}: no part of the file can be read from it", self.name)
         return ND2SourceError(f"{where}: {type(error).__name__}: {cause}", self.name)
+
+    def _without_secrets(self, error: BaseException) -> str:
+        return without_secrets(str(error), self.target, self.storage_options)
 
     def _transport(self) -> Transport | DirectTransport:
         try:
