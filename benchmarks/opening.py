@@ -14,7 +14,7 @@ from benchmarks._bench import Floor, Group, Row, faster, traffic_of
 from benchmarks._clients import open_ours, open_zarr
 from benchmarks._measure import Contender, in_turns
 from benchmarks._server import FAR
-from xarray_nd2 import _container as container
+from xarray_nd2.format import container
 
 if TYPE_CHECKING:
     from pathlib import Path

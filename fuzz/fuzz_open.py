@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=["xarray_nd2", "nd2"]):
     from tests.damage import chunk_entries, chunk_parts, examine, rewritten
-
     from xarray_nd2.testing import write_nd2
 
     _first = io.BytesIO()

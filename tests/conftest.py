@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
+NO_CORPUS = "no real files: set ND2_CORPUS to a folder of ND2 files"
 
 
 def corpus_directory() -> Path | None:
@@ -22,11 +23,17 @@ def corpus_directory() -> Path | None:
     return folder if folder.is_dir() and any(folder.glob("*.nd2")) else None
 
 
+def corpus_files() -> list[Path]:
+    """The real files, none where there is no folder of them."""
+    folder = corpus_directory()
+    return [] if folder is None else sorted(folder.glob("*.nd2"))
+
+
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     folder = corpus_directory()
     if folder is None:
-        pytest.skip("no real files: set ND2_CORPUS to a folder of ND2 files")
+        pytest.skip(NO_CORPUS)
     return folder
 
 

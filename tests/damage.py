@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from xarray_nd2 import ND2FormatError, ND2UnsupportedError
-from xarray_nd2.testing._chunks import ChunkWriter
+from xarray_nd2.testing.chunks import ChunkWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

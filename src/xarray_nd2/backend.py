@@ -11,20 +11,20 @@ import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
-from xarray_nd2 import _crops
-from xarray_nd2._array import LazyImage, ND2BackendArray
-from xarray_nd2._blocks import preferred_blocks
-from xarray_nd2._connections import MAX_CONCURRENCY
-from xarray_nd2._layout import MISSING
-from xarray_nd2._location import looks_like_nd2
-from xarray_nd2._open import open_nd2
-from xarray_nd2._source import ByteSource
+from xarray_nd2.array import LazyImage, ND2BackendArray
+from xarray_nd2.dask import join_crops
 from xarray_nd2.errors import ND2ChangedError
+from xarray_nd2.format.layout import MISSING
+from xarray_nd2.io.process import MAX_CONCURRENCY
+from xarray_nd2.io.source import ByteSource
+from xarray_nd2.io.urls import looks_like_nd2
+from xarray_nd2.open.opening import open_nd2
+from xarray_nd2.read.blocks import preferred_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from xarray_nd2._open import OpenedFile
+    from xarray_nd2.open.opening import OpenedFile
 
 MissingFrames = Literal["zeros", "raise"]
 
@@ -116,7 +116,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         if not isinstance(version, (str, type(None))):
             raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
-        _crops.register()
+        join_crops.register()
         opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
         _require_version(opened.source, version)
         array = ND2BackendArray(

@@ -19,7 +19,7 @@ import pickle
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from xarray_nd2._location import public_text
+from xarray_nd2.io.urls import public_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

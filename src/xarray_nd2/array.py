@@ -1,0 +1,165 @@
+"""The image as xarray sees it: an array that plans, fetches and decodes what it is indexed with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from xarray_nd2.errors import ND2FormatError, naming
+from xarray_nd2.io.process import frame_cache
+from xarray_nd2.read.decode import empty_pixels, rounds
+from xarray_nd2.read.plan import plan_read
+from xarray_nd2.read.selection import select_outer, select_points
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from xarray_nd2.format.layout import FrameLayout
+    from xarray_nd2.io.source import ByteSource
+    from xarray_nd2.read.decode import Round
+    from xarray_nd2.read.plan import ReadPlan
+    from xarray_nd2.read.selection import Selection
+
+
+class ND2BackendArray(BackendArray):
+    """An image in a file, read on demand.
+
+    It holds values only, no handle: it can be read from many threads, and pickled to read in
+    another process.
+
+    Parameters
+    ----------
+    source : ByteSource
+        The opened file.
+    layout : FrameLayout
+        Of its frames.
+    max_gap : int or None
+        Merge ranges that are up to this many bytes apart; None for what is fastest.
+    max_concurrency : int
+        Requests in flight.
+    missing_frames : {"zeros", "raise"}
+        What a frame that the file does not have reads as.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        layout: FrameLayout,
+        max_gap: int | None,
+        max_concurrency: int,
+        missing_frames: str,
+    ) -> None:
+        self.source = source
+        self.layout = layout
+        self.max_gap = max_gap
+        self.max_concurrency = max_concurrency
+        self.missing_frames = missing_frames
+        self.shape = layout.shape
+        self.dtype = layout.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return self._read(self._select(key))
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """Read without blocking the event loop, for ``await ds.load_async()``."""
+        return await self._aread(self._select(key))
+
+    def _select(self, key: indexing.ExplicitIndexer) -> Selection:
+        # Every key that xarray has is understood, so none needs its adapter, which takes keys
+        # apart into what a backend can do and what NumPy does after it.
+        if isinstance(key, indexing.VectorizedIndexer):
+            return select_points(self.layout, _as_arrays(key.tuple, self.shape))
+        return select_outer(self.layout, key.tuple)
+
+    def plan(self, selection: Selection) -> ReadPlan:
+        """Plan the read of a selection.
+
+        Raises
+        ------
+        ND2FormatError
+            A frame of it is not where the file says, or is missing and must not be.
+        """
+        with naming(self.source.name):
+            plan = plan_read(
+                self.layout, selection, self.max_gap, self.source.link, self.max_concurrency
+            )
+            plan.check(self.source.size)
+            if len(plan.missing) and self.missing_frames == "raise":
+                raise ND2FormatError(
+                    f"{len(plan.missing)} of the frames asked for are not in the file, the first "
+                    f"of them number {selection.frames[plan.missing[0]]}"
+                )
+        return plan
+
+    def _read(self, selection: Selection) -> NDArray[Any]:
+        plan = self.plan(selection)
+        pixels = empty_pixels(plan)
+        with naming(self.source.name):
+            for ranges, deliver in self._rounds(plan, pixels):
+                self.source.read(ranges, deliver, self.max_concurrency)
+        return selection.arrangement.apply(pixels)
+
+    async def _aread(self, selection: Selection) -> NDArray[Any]:
+        plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
+        pixels = empty_pixels(plan)
+        with naming(self.source.name):
+            for ranges, deliver in self._rounds(plan, pixels):
+                await self.source.aread(ranges, deliver, self.max_concurrency)
+        return selection.arrangement.apply(pixels)
+
+    def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
+        if self.layout.compression == "none":
+            return rounds(plan, pixels)
+        return rounds(plan, pixels, frame_cache(os.getpid()), self.source.identity)
+
+
+class LazyImage(indexing.LazilyIndexedArray):
+    """xarray's lazy array, which keeps vectorized keys as small as they were given.
+
+    xarray would broadcast the arrays of the key to the size of the result: for thousands of
+    regions that takes as long as reading them.
+    """
+
+    __slots__ = ()
+
+    def _vindex_get(
+        self, indexer: indexing.VectorizedIndexer
+    ) -> indexing.LazilyVectorizedIndexedArray:
+        asked = _as_arrays(indexer.tuple, self.shape)
+        remaining = iter(asked)
+        parts = []
+        for held, size in zip(self.key.tuple, self.array.shape, strict=True):
+            if isinstance(held, (int, np.integer)):
+                parts.append(np.full((1,) * asked[0].ndim, held))
+            else:
+                parts.append(np.arange(size)[held][next(remaining)])
+        return indexing.LazilyVectorizedIndexedArray(
+            self.array, indexing.VectorizedIndexer(tuple(parts))
+        )
+
+
+def _as_arrays(
+    key: tuple[slice | NDArray[Any], ...], shape: tuple[int, ...]
+) -> list[NDArray[np.int64]]:
+    """A vectorized key with its slices as arrays too, on axes after those of the others."""
+    ndim = max((part.ndim for part in key if not isinstance(part, slice)), default=0)
+    slices = sum(isinstance(part, slice) for part in key)
+    arrays = []
+    number = 0
+    for part, size in zip(key, shape, strict=True):
+        if isinstance(part, slice):
+            axes = [1] * (ndim + slices)
+            axes[ndim + number] = -1
+            number += 1
+            arrays.append(np.arange(size)[part].reshape(axes))
+        else:
+            before = (1,) * (ndim - part.ndim)
+            arrays.append(part.reshape(before + part.shape + (1,) * slices))
+    return arrays

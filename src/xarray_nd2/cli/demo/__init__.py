@@ -1,0 +1,1 @@
+"""What ``xarray-nd2 demo`` does."""

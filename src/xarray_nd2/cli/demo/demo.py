@@ -1,0 +1,264 @@
+"""The demo: a cell is followed through a time-lapse that lies in an object store.
+
+The file is synthetic, so it is known where the cell was. The store is a server on loopback that
+counts what it sends. The workers are processes, which read the windows themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xarray_nd2.cli.demo.sample import Sample
+from xarray_nd2.cli.demo.track import jobs, measure_whole_frames, track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from distributed import Client
+    from numpy.typing import NDArray
+    from rich.console import Console
+    from rich.table import Table
+
+    from xarray_nd2.cli.demo.track import Look
+    from xarray_nd2.testing import S3Server
+
+    Floats = NDArray[np.floating[Any]]
+
+_BUCKET, _KEY = "microscope", "run42.nd2"
+_URL = f"s3://{_BUCKET}/{_KEY}"
+_THREADS = 2  # of each worker
+
+
+class Cost(NamedTuple):
+    """What a way of reading took, the bytes and requests as counted by the server."""
+
+    fetched: int
+    requests: int
+    seconds: float
+
+
+_NOTHING = Cost(0, 0, 0.0)
+
+
+def demo(megabytes: float, workers: int, latency: float, output: Path) -> None:
+    """Run the demo.
+
+    Parameters
+    ----------
+    megabytes : float
+        Size of the file.
+    workers : int
+        Number of worker processes.
+    latency : float
+        Seconds by which the store delays each answer.
+    output : Path
+        Where the figure is saved.
+    """
+    from rich.console import Console
+
+    from xarray_nd2.testing import S3Server
+
+    console = Console(highlight=False)
+    sample = Sample.of_size(megabytes)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xarray-nd2-demo-")))
+        stack.enter_context(_environment(folder))
+        with _step(console, f"Writing a file of {sample.times} stacks of images"):
+            sample.write(folder / _KEY)
+        with _step(console, "Starting an S3 store on this machine, and uploading the file to it"):
+            server = stack.enter_context(S3Server())
+            server.create_bucket(_BUCKET)
+            server.upload(folder / _KEY, _BUCKET, _KEY)
+            server.latency = latency
+        with _step(console, f"Starting dask with {workers} worker processes"):
+            client = stack.enter_context(_cluster(workers, folder))
+        with _step(console, "Connecting them to the store"):
+            _connect(_URL, server.storage_options)
+            client.run(_connect, _URL, server.storage_options)
+        _analyse(console, sample, server, client, (folder / _KEY).stat().st_size, output)
+        with _step(console, "Stopping the workers and the store, removing the file"):
+            stack.close()
+
+
+def _analyse(
+    console: Console, sample: Sample, server: S3Server, client: Client, size: int, output: Path
+) -> None:
+    """Follow the cell, compare with reading whole frames, and show what came out."""
+    from xarray_nd2.cli.demo.figure import save_figure
+
+    cost = _meter(server)
+    ds = xr.open_dataset(_URL, engine="nd2", chunks={}, storage_options=server.storage_options)
+    opening = cost()
+    console.print(
+        f"\nOpened {_URL} by reading {opening.fetched / 1e6:.1f} of {size / 1e6:.1f} MB:\n"
+    )
+    console.print(repr(ds), markup=False, soft_wrap=True, style="dim")
+    console.print()
+    image = ds.image.reset_coords(drop=True)
+
+    with _step(console, "Following the cell through time and Z, by windows") as tell:
+        cost = _meter(server, opening)
+        start = sample.place(0) + np.array([1.0, 3.0, -3.0])
+        looks, found = track(image, start, lambda done: tell(f"{done} of {sample.times} times"))
+        windows = cost()
+    with _step(console, "The same with whole frames, read by nd2"):
+        cost = _meter(server)
+        whole_places = _whole_frames(client, image, looks, server.storage_options)
+        whole = cost()
+    with _step(console, f"Saving the figure as {output}"):
+        overview = image.sel(C="DAPI").isel(T=-1).sel(Z=6.0, method="nearest").compute()
+        save_figure(output, overview, looks, found, sample)
+
+    places = np.array([each.place for each in found])
+    console.print(_table(size, sum(look.window.nbytes for look in looks), windows, whole))
+    errors = np.linalg.norm(places - sample.place(np.arange(sample.times)), axis=1)
+    same = "the same" if np.array_equal(places, whole_places) else "not the same"
+    seconds = [cost.fetched * 8 / 100e6 for cost in (windows, whole)]
+    console.print(
+        f"The cell was found at most {errors.max():.2f} µm from where it was.\n"
+        f"Cut from whole frames, the places are {same}.\n"
+        "What lies between the rows of a window is fetched too: to ask for each row takes longer.\n"
+        f"The store counts bytes and requests. It delays each answer by {server.latency * 1e3:.0f} ms,"
+        f" but is on this\nmachine: at 100 Mbit/s the bytes alone would take {seconds[0]:.1f} s"
+        f" and {seconds[1]:.1f} s.\n",
+        soft_wrap=True,
+    )
+
+
+def _whole_frames(
+    client: Client, image: xr.DataArray, looks: list[Look], options: dict[str, Any]
+) -> Floats:
+    """Places found in the same windows, cut from whole frames by every thread of the workers."""
+    threads = [address for address, count in client.nthreads().items() for _ in range(count)]
+    todo = jobs(image, looks)
+    futures = [
+        client.submit(measure_whole_frames, _URL, options, todo[i :: len(threads)], workers=worker)
+        for i, worker in enumerate(threads)
+    ]
+    places = np.empty((len(todo), 3))
+    for i, found in enumerate(client.gather(futures)):
+        places[i :: len(threads)] = np.reshape(found, (-1, 3))
+    return places
+
+
+def _table(size: int, needed: int, windows: Cost, whole: Cost) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    table.add_column("")
+    for title in ("windows, by xarray-nd2", "whole frames, by nd2"):
+        table.add_column(title, justify="right")
+
+    def add(name: str, values: tuple[float, float], form: str) -> None:
+        table.add_row(name, *(form.format(value) for value in values))
+
+    add("in the file", (size / 1e6, size / 1e6), "{:.1f} MB")
+    add("needed for the windows", (needed / 1e6, needed / 1e6), "{:.1f} MB")
+    add("fetched, opening included", (windows.fetched / 1e6, whole.fetched / 1e6), "{:.1f} MB")
+    add("requests", (windows.requests, whole.requests), "{:d}")
+    add("seconds", (windows.seconds, whole.seconds), "{:.1f}")
+    return table
+
+
+def _meter(server: S3Server, before: Cost = _NOTHING) -> Callable[[], Cost]:
+    """Function that tells the cost since now, added to that of what came before."""
+    server.log.clear()
+    began = time.perf_counter()
+
+    def cost() -> Cost:
+        seconds = time.perf_counter() - began
+        log = server.log
+        return Cost(
+            before.fetched + log.bytes, before.requests + log.requests, before.seconds + seconds
+        )
+
+    return cost
+
+
+@contextmanager
+def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done, with a note that may change, and then how long it took."""
+    began = time.perf_counter()
+    with console.status(f"{what} …") as status:
+        yield lambda note: status.update(f"{what}: {note} …")
+    console.print(f"{what}: {time.perf_counter() - began:.1f} s", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _cluster(workers: int, folder: Path) -> Iterator[Client]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    asyncio_log = logging.getLogger("asyncio")
+    with ExitStack() as stack:
+        # Interrupted requests end in errors that nobody waits for.
+        stack.callback(asyncio_log.setLevel, asyncio_log.level)
+        asyncio_log.setLevel(logging.CRITICAL)
+        stack.enter_context(dask.config.set(temporary_directory=str(folder)))
+        with _interrupts_ignored():  # by the workers, for good: they inherit it
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=_THREADS,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        yield stack.enter_context(Client(cluster))
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, kept)
+
+
+def _connect(url: str, options: dict[str, Any]) -> None:
+    """Load what reading needs and make its connections, which is done once in every process."""
+    import nd2
+
+    ds = xr.open_dataset(url, engine="nd2", storage_options=options)
+    ds.image[(0,) * ds.image.ndim].load()
+    with nd2.ND2File(url, storage_options=options) as file:
+        file.read_frame(0)
+
+
+@contextmanager
+def _environment(folder: Path) -> Iterator[None]:
+    """Keep the clients of the store, here and in the workers, from settings of this machine."""
+    nothing = str(folder / "none")
+    changed = {
+        "AWS_CONFIG_FILE": nothing,
+        "AWS_SHARED_CREDENTIALS_FILE": nothing,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)

@@ -1,0 +1,344 @@
+"""Reading ranges of files by fsspec's filesystems, where nothing better is known of the store.
+
+Answers to reads tell nothing of the file there, so the filesystem is asked for that apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import fsspec.asyn
+from fsspec.archive import AbstractArchiveFileSystem
+from fsspec.implementations.cached import CachingFileSystem
+
+from xarray_nd2.io.retry import is_transient
+from xarray_nd2.io.transport import ObjectFacts, Part, facts_of_info
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+
+_CONNECTIONS = 3  # lost in a row, for other threads may just have made one more
+
+_READ_THREADS = 64
+_TOGETHER = 8 * 1024 * 1024  # bytes that are asked for at once by a queue of reads
+_PIECE = 1024 * 1024  # bytes of one request to a Windows share
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking function in one of the threads that read."""
+    threads = _read_threads(os.getpid())
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
+
+
+@functools.cache
+def _read_threads(pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork has none of its threads)
+    return ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="xarray-nd2-read")
+
+
+def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that nobody has to wait for."""
+    task = loop.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+@functools.cache
+def _connecting(pid: int) -> threading.Lock:  # noqa: ARG001  (a fork's may be held for ever)
+    return threading.Lock()
+
+
+class _FileTransport:
+    """What these transports have in common."""
+
+    kind = "other"
+    tells_facts = False
+    limit: int | None = None
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._fs, self._path = fs, path
+        self._confirming: asyncio.Task[ObjectFacts] | None = None
+
+    async def stat(self) -> ObjectFacts:
+        self._confirming = None
+        return await asyncio.shield(_task(self.loop, self._look()))
+
+    async def confirm(self) -> ObjectFacts | None:
+        asked = self._confirming
+        if asked is None or (asked.done() and (asked.cancelled() or asked.exception())):
+            asked = self._confirming = _task(self.loop, self._look())
+        try:
+            return await asyncio.shield(asked)  # others wait for it as well
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return None  # the next read asks again
+
+    async def _look(self) -> ObjectFacts:
+        return facts_of_info(await self._info(), self._path)
+
+    async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
+        # Some refuse a suffix range and some answer it with other bytes.
+        return None
+
+    async def _info(self) -> Any:
+        raise NotImplementedError
+
+    def _connected(self, function: Callable[[], T]) -> T:
+        """Call a function of the filesystem, again if its connection was lost.
+
+        fsspec keeps a filesystem for as long as the process runs, and servers close connections
+        that are idle.
+        """
+        for _ in range(_CONNECTIONS):
+            try:
+                return function()
+            except Exception as error:
+                answer = _builtin_error(error)
+                if answer is not None:
+                    raise answer from error
+                with _connecting(os.getpid()):
+                    if not self._connect_again(error):
+                        raise
+        return function()
+
+    def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
+        """Connect again if that is what the error was about, and say so."""
+        return False
+
+
+def _builtin_error(error: Exception) -> OSError | None:
+    """The built-in error for an error number, where a library has one class for all numbers."""
+    if not isinstance(error, OSError):
+        return None
+    builtin = OSError(error.errno or 0, error.strerror)
+    return None if type(builtin) is OSError or isinstance(error, type(builtin)) else builtin
+
+
+class AsyncTransport(_FileTransport):
+    """A file of an asynchronous filesystem."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        super().__init__(fs, path)
+        self.loop = fs.loop
+
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
+        return Part(start, await self._fs._cat_file(self._path, start=start, end=stop))  # noqa: SLF001
+
+    async def _info(self) -> Any:
+        self._fs.invalidate_cache(self._path)
+        return await self._fs._info(self._path)  # noqa: SLF001
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A read that waits in a queue for its turn."""
+
+    start: int
+    stop: int
+    result: asyncio.Future[bytes | Exception]
+
+
+class QueueTransport(_FileTransport):
+    """A file of a synchronous filesystem, used by one thread at a time.
+
+    Hardly any of them may be used by two threads: SFTP's hangs, those of archives and caches share
+    one position. So reads queue, and what has queued up is read in one go from one open file.
+    """
+
+    def __init__(self, fs: Any, path: str) -> None:
+        super().__init__(fs, path)
+        self.loop = fsspec.asyn.get_loop()
+        self._turn = _turns(os.getpid()).setdefault(fs, asyncio.Semaphore(1))
+        self._queue: list[_Asked] = []
+        self._draining: asyncio.Task[None] | None = None
+        self._described = False
+
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
+        asked = _Asked(start, stop, self.loop.create_future())
+        self._queue.append(asked)
+        if self._draining is None or self._draining.done():
+            self._draining = _task(self.loop, self._drain())
+        result = await asked.result
+        if isinstance(result, Exception):
+            raise result
+        return Part(start, result)
+
+    async def _drain(self) -> None:
+        # No reader does it, for one that is cancelled must not take others along.
+        while self._queue:
+            async with self._turn:
+                await asyncio.sleep(0)  # for those to queue up that are asked at the same time
+                queue, self._queue = self._queue, []
+                await self._answer(sorted(queue, key=lambda asked: asked.start))
+
+    async def _answer(self, queue: list[_Asked]) -> None:
+        results: list[bytes | Exception]
+        try:
+            ranges = [(asked.start, asked.stop) for asked in queue]
+            results = [*await in_thread(self._read, ranges)]
+        except Exception as error:  # noqa: BLE001  (raised where each is waited for)
+            results = [error] * len(queue)
+        for asked, result in zip(queue, results, strict=True):
+            if not asked.result.done():  # nobody waits any more
+                asked.result.set_result(result)
+
+    def _read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        return self._connected(lambda: list(self._read_in_order(ranges)))
+
+    def _read_in_order(self, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
+        with self._fs.open(self._path, "rb") as file:
+            if hasattr(file, "readv"):
+                for group in _groups(ranges):
+                    # SFTP: sends all requests before it waits for the first answer.
+                    yield from file.readv([(start, stop - start) for start, stop in group])
+            else:
+                for start, stop in ranges:
+                    file.seek(start)
+                    yield file.read(stop - start)
+
+    async def _info(self) -> Any:
+        async with self._turn:
+            return await in_thread(self._connected, self._describe)
+
+    def _describe(self) -> Any:
+        if issubclass(type(self._fs), AbstractArchiveFileSystem):
+            if self._described:
+                # It was read when the filesystem was made, which is not made again by itself.
+                self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options)
+            self._described = True
+            info = self._fs.info(self._path)
+            return {**info, "etag": info.get("CRC")}
+        if issubclass(type(self._fs), CachingFileSystem):
+            # What is in the cache, rather than what is in the store by now; a cache of blocks
+            # tells of the object that it takes them from.
+            with self._fs.open(self._path, "rb") as file:
+                details = getattr(file, "details", None) or {}
+                return {**details, "size": file.seek(0, os.SEEK_END)}
+        return self._fs.info(self._path)
+
+    def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
+        ssh: Any = getattr(self._fs, "client", None)
+        if not hasattr(ssh, "get_transport"):
+            return False
+        connection = ssh.get_transport()
+        if connection is not None and connection.is_active():
+            return False
+        self._fs._connect()  # noqa: SLF001
+        return True
+
+
+@functools.cache
+def _turns(pid: int) -> WeakKeyDictionary[Any, asyncio.Semaphore]:  # noqa: ARG001  (each its own)
+    return WeakKeyDictionary()
+
+
+def _groups(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Split ranges into runs that are not too much at once."""
+    group: list[tuple[int, int]] = []
+    size = 0
+    for start, stop in ranges:
+        if group and size + stop - start > _TOGETHER:
+            yield group
+            group, size = [], 0
+        group.append((start, stop))
+        size += stop - start
+    yield group
+
+
+@dataclass(eq=False, slots=True)
+class _SharedFile:
+    """A file that is open while reads that overlap in time need it."""
+
+    opened: asyncio.Future[Any]
+    users: int = 0
+
+
+class SMBTransport(_FileTransport):
+    """A file of a Windows share: reads in threads, from one open file.
+
+    Opening and closing it for each range would take three requests instead of one; a file that
+    stayed open for longer could not be deleted by others.
+    """
+
+    def __init__(self, fs: Any, path: str) -> None:
+        super().__init__(fs, path)
+        self.loop = fsspec.asyn.get_loop()
+        self._shared: _SharedFile | None = None
+
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
+        async with self._file() as file:
+            return Part(start, await in_thread(_read_share, file, start, stop))
+
+    @asynccontextmanager
+    async def _file(self) -> AsyncIterator[Any]:
+        if self._shared is None:
+            opening = asyncio.ensure_future(in_thread(self._connected, self._open))
+            self._shared = _SharedFile(opening)
+        shared = self._shared
+        shared.users += 1
+        try:
+            yield await asyncio.shield(shared.opened)
+        except BaseException:
+            if self._shared is shared:
+                self._shared = None  # the next read opens it anew
+            raise
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                if self._shared is shared:
+                    self._shared = None
+                shared.opened.add_done_callback(_close)
+
+    def _open(self) -> Any:
+        # Unless told otherwise, others may read, write and delete it meanwhile: without that, a
+        # second handle is refused, even to another thread or worker that reads.
+        share_access = self._fs.share_access or "rwd"
+        return self._fs.open(self._path, "rb", block_size=0, share_access=share_access)
+
+    async def _info(self) -> Any:
+        return await in_thread(self._connected, lambda: self._fs.info(self._path))
+
+    def _connect_again(self, error: Exception) -> bool:
+        from smbprotocol.exceptions import SMBException, SMBOSError, SMBResponseException
+
+        if isinstance(error, (SMBOSError, SMBResponseException)):
+            return False  # an answer of the server
+        if not isinstance(error, (SMBException, OSError)):
+            return False
+        self._fs._connect()  # noqa: SLF001
+        return True
+
+
+def _close(opened: asyncio.Future[Any]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        _read_threads(os.getpid()).submit(opened.result().close)
+
+
+def _read_share(file: Any, start: int, stop: int) -> bytes:
+    from smbprotocol.exceptions import EndOfFile, SMBException
+
+    handle, data = file.fd, bytearray()
+    while start + len(data) < stop:
+        at = start + len(data)
+        try:
+            data += handle.read(at, min(_PIECE, handle.connection.max_read_size, stop - at))
+        except EndOfFile:
+            break
+        except SMBException as error:
+            # The server bounds what is under way; it allows more when that has arrived.
+            if "credits are available" not in str(error):
+                raise
+            time.sleep(0.005)
+    return bytes(data)

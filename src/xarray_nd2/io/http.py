@@ -1,0 +1,260 @@
+"""Reading ranges over HTTP: where an answer lies in its object, and two kinds of server."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from xarray_nd2.io.filesystems import in_thread
+from xarray_nd2.io.transport import (
+    BrokenOffError,
+    ObjectFacts,
+    Part,
+    RangeIgnoredError,
+    StatusError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CONTENT_RANGE = re.compile(r"bytes +(\d+)-(\d+)/(\d+)", re.IGNORECASE)
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+_SILENCE = 30.0  # seconds without a byte after which a request is given up
+_SMALL = 8 * 1024 * 1024  # bytes of a file worth reading as a whole where there are no ranges
+
+
+def placed(
+    status: int, headers: Mapping[str, str], start: int | None, count: int
+) -> tuple[int, ObjectFacts]:
+    """Where the body of an answer starts, and what its headers tell of the object.
+
+    Parameters
+    ----------
+    status : int
+        Of the answer, 200 or 206.
+    headers : mapping
+        Of the answer.
+    start : int or None
+        First byte that was asked for; None if the last `count` bytes were.
+    count : int
+        Bytes that were asked for.
+
+    Raises
+    ------
+    RangeIgnoredError
+        The answer is not the range.
+    """
+    encoding = headers.get("Content-Encoding", "")
+    if encoding.strip().lower() in _COMPRESSIONS:
+        raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
+    if status == 200:
+        # The whole object: fine if that is no more than was asked for.
+        length = headers.get("Content-Length")
+        if length is None or int(length) > count or start not in (0, None):
+            raise RangeIgnoredError("the server ignores Range requests")
+        return 0, _facts(int(length), headers)
+    told = headers.get("Content-Range", "nothing")
+    place = _CONTENT_RANGE.fullmatch(told.strip())
+    if place is None:
+        raise RangeIgnoredError(
+            f"the server tells {told!r} of the range it sends, not where it is in a file of what size"
+        )
+    if start is not None and int(place[1]) != start:
+        raise RangeIgnoredError(f"the server sends {told!r}, another range than was asked for")
+    return int(place[1]), _facts(int(place[3]), headers)
+
+
+def _facts(size: int, headers: Mapping[str, str]) -> ObjectFacts:
+    tag = headers.get("ETag") or headers.get("X-Goog-Generation")
+    return ObjectFacts(size, tag and tag.removeprefix("W/"), headers.get("Last-Modified"))
+
+
+def _check_status(status: int, reason: object, headers: Mapping[str, str]) -> None:
+    if status in (404, 410):
+        raise FileNotFoundError(f"HTTP {status} {reason}")
+    if status in (401, 403):
+        raise PermissionError(f"HTTP {status} {reason}")
+    if status not in (200, 206):
+        raise StatusError(status, reason, headers)
+
+
+class HTTPTransport:
+    """An object of an HTTP server, by the session of fsspec's filesystem.
+
+    The filesystem's own `cat_file` would take a whole file for a range from a server that ignores
+    ranges, and says nothing of size and tag, so the response is read here. A small file of such a
+    server is read once as a whole, and kept for those who opened that version of it.
+    """
+
+    kind = "http"
+    tells_facts = True
+    limit: int | None = None
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._fs = fs
+        self._url = fs.encode_url(path)
+        self.loop = fs.loop
+        self._ranges_seen = False
+        self._whole: Part | None = None
+        self._whole_at = 0.0
+        self._reading_whole = asyncio.Lock()
+
+    async def stat(self) -> ObjectFacts:
+        part = await self.read(0, 1)
+        if part.facts is None:
+            raise OSError("the server tells no size")
+        return part.facts
+
+    async def confirm(self) -> None:
+        return None
+
+    async def read(self, start: int, stop: int, pinned: ObjectFacts | None = None, /) -> Part:
+        if self._whole is not None and pinned is not None and pinned.version is not None:
+            if self._whole.facts == pinned:
+                return _cut(self._whole, start, stop - start)
+            self._whole = None
+        return await self._get(f"bytes={start}-{stop - 1}", start, stop - start)
+
+    async def read_last(self, count: int) -> Part | None:
+        return await self._get(f"bytes=-{count}", None, count)
+
+    async def _get(self, range_header: str, start: int | None, count: int) -> Part:
+        session = await self._fs.set_session()
+        options = dict(self._fs.kwargs)
+        # Encoded bytes have no ranges.
+        headers = options.pop("headers", {}) | {
+            "Range": range_header,
+            "Accept-Encoding": "identity",
+        }
+        if "timeout" not in options and "timeout" not in self._fs.client_kwargs:
+            options["timeout"] = _http_timeout()
+        # Filled in place: a bytearray that grows would be copied again and again.
+        received = memoryview(bytearray(count))
+        size = begin = 0
+        facts = None
+        asked = time.monotonic()
+        try:
+            async with session.get(self._url, headers=headers, **options) as response:
+                _check_status(response.status, response.reason, response.headers)
+                first_byte = time.monotonic()
+                try:
+                    begin, facts = placed(response.status, response.headers, start, count)
+                except RangeIgnoredError as error:
+                    return _cut(await self._instead(response, asked, error), start, count)
+                self._ranges_seen |= response.status == 206
+                async for block in response.content.iter_any():
+                    end = min(size + len(block), count)  # a range may go on for longer
+                    received[size:end] = block[: end - size]
+                    size = end
+                    if size == count:
+                        break
+        except _connection_errors() as error:
+            if size:
+                raise BrokenOffError(Part(begin, received[:size], facts)) from error
+            raise
+        except _nonsense() as error:
+            raise ConnectionError(f"an answer that is not HTTP: {type(error).__name__}") from error
+        return Part(begin, received[:size], facts, first_byte)
+
+    async def _instead(self, response: Any, asked: float, error: RangeIgnoredError) -> Part:
+        """What else serves, where the answer is not the range."""
+        if self._ranges_seen:  # one answer went wrong, such as that of a cache in between
+            raise RangeIgnoredError(str(error), passing=True) from None
+        if response.status != 200 or (response.content_length or _SMALL + 1) > _SMALL:
+            raise error
+        return await self._keep_whole(response, asked)
+
+    async def _keep_whole(self, response: Any, asked: float) -> Part:
+        """Body of a response, or of another one that came since this was asked for."""
+        async with self._reading_whole:
+            if self._whole is None or self._whole_at < asked:
+                data = bytearray()
+                async for block in response.content.iter_any():
+                    data += block
+                    if len(data) > _SMALL:  # of what came compressed
+                        raise RangeIgnoredError("the server sends more than it says")
+                facts = _facts(len(data), response.headers)
+                self._whole, self._whole_at = Part(0, bytes(data), facts), time.monotonic()
+            return self._whole
+
+
+def _cut(whole: Part, start: int | None, count: int) -> Part:
+    begin = max(0, len(whole.data) - count) if start is None else start
+    return Part(begin, memoryview(whole.data)[begin : begin + count], whole.facts)
+
+
+@functools.cache
+def _http_timeout() -> Any:
+    import aiohttp
+
+    # No limit on the whole, since ranges differ in size, but a silent server is given up.
+    return aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+
+
+@functools.cache
+def _connection_errors() -> tuple[type[Exception], ...]:
+    import aiohttp
+
+    return (
+        aiohttp.ClientConnectionError,
+        aiohttp.ClientPayloadError,
+        ConnectionError,
+        TimeoutError,
+    )
+
+
+@functools.cache
+def _nonsense() -> tuple[type[Exception], ...]:
+    import aiohttp
+
+    # Of a status that is an error nothing is raised by the client.
+    return (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError)
+
+
+class WebDAVTransport:
+    """A file of a WebDAV server, by the HTTP client of webdav4, in threads.
+
+    The filesystem's own files ask for the whole rest of the file from the start of each range.
+    """
+
+    kind = "http"
+    tells_facts = True
+    limit: int | None = None
+
+    def __init__(self, fs: Any, path: str) -> None:
+        import fsspec.asyn
+
+        self._client = fs.client
+        self._url = fs.client.join_url(path)
+        self.loop = fsspec.asyn.get_loop()
+
+    async def stat(self) -> ObjectFacts:
+        part = await self.read(0, 1)
+        assert part.facts is not None
+        return part.facts
+
+    async def confirm(self) -> None:
+        return None
+
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
+        return await in_thread(self._get, f"bytes={start}-{stop - 1}", start, stop - start)
+
+    async def read_last(self, count: int) -> Part | None:
+        return await in_thread(self._get, f"bytes=-{count}", None, count)
+
+    def _get(self, range_header: str, start: int | None, count: int) -> Part:
+        import httpx
+
+        headers = {"Range": range_header, "Accept-Encoding": "identity"}
+        asking = self._client.http.stream("GET", self._url, headers=headers, follow_redirects=True)
+        try:
+            with asking as response:
+                _check_status(response.status_code, response.reason_phrase, response.headers)
+                first_byte = time.monotonic()
+                begin, facts = placed(response.status_code, response.headers, start, count)
+                return Part(begin, response.read(), facts, first_byte)
+        except httpx.TransportError as error:
+            raise ConnectionError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Opening: from a source of bytes to the layout of the frames and the metadata."""

@@ -1,0 +1,45 @@
+"""How an image is best cut into blocks for dask: pieces of the file that read in one go.
+
+Small frames are grouped along the innermost loops, which follow each other in the file; a frame
+that is too large is split by rows, which are contiguous too. Channels and samples are interleaved
+and stay together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from xarray_nd2.format.layout import FrameLayout
+
+BLOCK_SIZE: Final = 32 * 1024 * 1024
+"""Bytes of decoded pixels to aim at for one block."""
+
+
+def preferred_blocks(layout: FrameLayout, block_size: int = BLOCK_SIZE) -> dict[str, int]:
+    """Block size along each dimension.
+
+    Parameters
+    ----------
+    layout : FrameLayout
+        Of the image.
+    block_size : int
+        Bytes to aim at, and to stay below.
+
+    Returns
+    -------
+    dict of str to int
+        Pixels or frames along each dimension of the image.
+    """
+    blocks = dict(layout.sizes)
+    frame_size = layout.height * layout.width * layout.pixel_size
+    frames = max(1, block_size // frame_size)
+    for name, size in reversed(layout.loops):
+        # Even parts: 10 frames with room for 8 make blocks of 5.
+        blocks[name] = math.ceil(size / math.ceil(size / frames))
+        frames = max(1, frames // size)
+    if frame_size > block_size and layout.compression == "none":
+        rows = max(1, block_size // (layout.width * layout.pixel_size))
+        blocks["Y"] = math.ceil(layout.height / math.ceil(layout.height / rows))
+    return blocks

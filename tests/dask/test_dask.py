@@ -1,0 +1,211 @@
+"""Dask: blocks, graphs, threads, processes and a cluster."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from distributed import Client, LocalCluster
+
+from tests.read.test_plan import layout_of
+from tests.variants import VARIANTS
+from xarray_nd2.read.blocks import preferred_blocks
+from xarray_nd2.testing import write_nd2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from xarray_nd2.testing import RangeServer, S3Server
+
+
+CHUNKS: tuple[dict[str, int] | None, ...] = (None, {})
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    frames = np.random.default_rng(4).integers(0, 2**16, (100, 2, 256, 256)).astype("uint16")
+    write_nd2(folder / "dask.nd2", frames, "TCYX", channels=["DAPI", "GFP"])
+    return folder / "dask.nd2"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("loops", "frame", "expected"),
+    [
+        ((("T", 100),), (2, 1024, 1024), {"T": 8}),  # 4 MiB each
+        ((("T", 10), ("Z", 20)), (1, 1024, 1024), {"T": 1, "Z": 10}),
+        ((("T", 20_000),), (1, 16, 16), {"T": 20_000}),
+        ((("T", 50), ("Z", 4)), (1, 512, 512), {"T": 13, "Z": 4}),
+        ((), (1, 8192, 8192), {"Y": 2048}),
+        ((("T", 3),), (1, 6000, 8192), {"T": 1, "Y": 2000}),
+    ],
+)
+def test_blocks(
+    loops: tuple[tuple[str, int], ...], frame: tuple[int, int, int], expected: dict[str, int]
+) -> None:
+    layout = layout_of(loops, *frame)
+    blocks = preferred_blocks(layout)
+    assert blocks == dict(layout.sizes) | expected
+    assert np.prod(list(blocks.values())) * 2 <= 32 * 2**20
+
+
+def test_chunks_follow_the_file(run: Path) -> None:
+    ds = xr.open_dataset(run, chunks={})
+    assert ds.image.chunks == ((100,), (2,), (256,), (256,))
+    ds = xr.open_dataset(run, chunks={"T": 10})
+    assert ds.image.chunks == ((10,) * 10, (2,), (256,), (256,))
+
+
+def test_crop_is_fused_into_the_read(run: Path, http: RangeServer) -> None:
+    ds = xr.open_dataset(http.url(run.name), chunks={"T": 10}, max_gap=0)
+    crop = ds.image.sel(C="GFP").isel(T=slice(5, 25), Y=slice(10, 20), X=slice(30, 40))
+    http.log.clear()
+    result = crop.compute(scheduler="threads")
+    assert http.log.bytes == 20 * 10 * 10 * 4
+    np.testing.assert_array_equal(
+        result.values, xr.open_dataset(run).image[5:25, 1, 10:20, 30:40].values
+    )
+
+
+def test_names_differ_by_version(run: Path, http: RangeServer) -> None:
+    names = {
+        xr.open_dataset(http.url(run.name), chunks={}).image.data.name,
+        xr.open_dataset(http.url(run.name), chunks={}, max_gap=0).image.data.name,
+        xr.open_dataset(run, chunks={}).image.data.name,
+    }
+    assert len(names) == 3
+
+
+def test_pickled_array_is_small(tmp_path: Path) -> None:
+    write_nd2(
+        tmp_path / "many.nd2",
+        lambda _: np.zeros((16, 16), "uint8"),
+        "TYX",
+        sizes={"T": 20_000, "Y": 16, "X": 16},
+        dtype="uint8",
+    )
+    ds = xr.open_dataset(tmp_path / "many.nd2")
+    assert len(pickle.dumps(ds.image.variable._data)) < 20_000
+    lazily = xr.open_dataset(tmp_path / "many.nd2", chunks={})
+    assert len(dict(lazily.image.mean().__dask_graph__())) < 800
+
+
+def test_secrets_are_not_in_names_or_reprs(run: Path, s3: S3Server) -> None:
+    s3.put("bucket", "run.nd2", run.read_bytes())
+    options = s3.storage_options | {"secret": "hush-hush"}
+    for chunks in CHUNKS:
+        ds = xr.open_dataset("s3://bucket/run.nd2", storage_options=options, chunks=chunks)
+        shown = [
+            repr(ds),
+            ds._repr_html_(),
+            repr(ds.attrs),
+            repr(ds.encoding),
+            repr(ds.image.encoding),
+        ]
+        shown.append(repr(ds.image.variable._data))
+        if chunks is not None:
+            shown.append(repr(list(ds.__dask_graph__())))
+        assert not any("hush-hush" in text for text in shown)
+
+
+def _mean(ds: xr.Dataset) -> float:
+    return float(ds.image.isel(T=slice(0, 10)).astype("f8").mean())
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("way", ["path", "http", "s3"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_other_processes(method: str, way: str, run: Path, http: RangeServer, s3: S3Server) -> None:
+    """A dataset that was already read here is read there."""
+    s3.put("bucket", "run.nd2", run.read_bytes())
+    target, options = {
+        "path": (str(run), None),
+        "http": (http.url(run.name), None),
+        "s3": ("s3://bucket/run.nd2", s3.storage_options),
+    }[way]
+    ds = xr.open_dataset(target, storage_options=options)
+    expected = _mean(ds)
+    with ProcessPoolExecutor(2, mp_context=get_context(method)) as pool:
+        fresh = xr.open_dataset(target, storage_options=options)
+        assert list(pool.map(_mean, [fresh] * 4, timeout=120)) == [expected] * 4
+
+
+def test_many_threads(run: Path, http: RangeServer) -> None:
+    ds = xr.open_dataset(http.url(run.name))
+    expected = xr.open_dataset(run).image.load()
+
+    def check(t: int) -> bool:
+        crop = {"T": t, "Y": slice(t, t + 50), "X": slice(None, None, 3)}
+        return bool((ds.image.isel(crop).values == expected.isel(crop).values).all())
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(check, range(100)))
+
+
+@pytest.mark.parametrize("way", ["path", "http", "s3"])
+def test_cluster(way: str, client: Client, run: Path, http: RangeServer, s3: S3Server) -> None:
+    s3.put("bucket", "run.nd2", run.read_bytes())
+    target, options = {
+        "path": (str(run), None),
+        "http": (http.url(run.name), None),
+        "s3": ("s3://bucket/run.nd2", s3.storage_options),
+    }[way]
+    ds = xr.open_dataset(target, storage_options=options, chunks={"T": 10})
+    crop = {"Y": slice(64, 128), "X": slice(32, 160)}
+    expected = xr.open_dataset(run).image.isel(crop).load()
+    http.log.clear()
+    result = ds.image.isel(crop).max("T").compute(scheduler=client)
+    np.testing.assert_array_equal(result.values, expected.max("T").values)
+    if way == "http":
+        assert http.log.bytes <= 100 * 64 * 256 * 4  # the row spans
+        starts = [entry.start for entry in http.log.entries if entry.start is not None]
+        assert min(starts) > 4096  # and no metadata again
+
+
+def test_no_handle_is_left(run: Path) -> None:
+    import psutil
+
+    process = psutil.Process()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        ds = xr.open_dataset(run)
+        ds.image.isel(T=3).load()
+        with run.open("rb") as file:
+            xr.open_dataset(file).image.isel(T=3).load()
+        gc.collect()
+        assert str(run) not in {opened.path for opened in process.open_files()}
+
+
+def test_dataset_of_an_open_file_is_read_by_dask(run: Path) -> None:
+    import io
+
+    ds = xr.open_dataset(io.BytesIO(run.read_bytes()), chunks={"T": 5})
+    with dask.config.set(scheduler="threads", num_workers=8):
+        result = ds.image.max(["Y", "X"]).compute()
+    expected: Any = xr.open_dataset(run).image.max(["Y", "X"])
+    np.testing.assert_array_equal(result.values, expected.values)
+
+
+def test_variants_through_processes(client: Client, tmp_path: Path) -> None:
+    for name in ("lossless", "wide-padding", "rgb", "xml"):
+        variant = VARIANTS[name]
+        ds = xr.open_dataset(variant.write(tmp_path / f"{name}.nd2"), chunks={"T": 1})
+        result = ds.image.compute(scheduler=client)
+        np.testing.assert_array_equal(result.values, variant.expected())

@@ -1,0 +1,357 @@
+"""What servers may answer to a request for a range, and what is made of it: exact pixels or an error."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import numpy as np
+import pytest
+import xarray as xr
+from yarl import URL
+
+from xarray_nd2 import ND2ChangedError, ND2SourceError
+from xarray_nd2.errors import naming
+from xarray_nd2.io import retry
+from xarray_nd2.io.retry import read_fully
+from xarray_nd2.io.transport import BrokenOffError, ObjectFacts, Part, StatusError
+from xarray_nd2.testing import RangeServer, write_nd2
+from xarray_nd2.testing.loopback import Answer, Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SHAPE = (12, 64, 48)
+CROP: dict[str, Any] = {"Y": slice(5, 25), "X": slice(3, 40)}
+
+
+class AlteringServer(RangeServer):
+    """A server whose answers are altered: ``alter(number, asked, answer)``."""
+
+    alter: Callable[[int, Asked, Answer], Answer] | None = None
+    answered = 0
+
+    def answer(self, asked: Asked) -> Answer:
+        self.answered += 1
+        answer = super().answer(asked)
+        return answer if self.alter is None else self.alter(self.answered, asked, answer)
+
+    def whole(self, asked: Asked) -> Answer:
+        return super().answer(replace(asked, range=None))
+
+
+def with_header(answer: Answer, name: str, value: str | None) -> Answer:
+    kept = [(key, old) for key, old in answer.headers if key != name]
+    return replace(answer, headers=kept + ([] if value is None else [(name, value)]))
+
+
+@pytest.fixture
+def server() -> Iterator[AlteringServer]:
+    with AlteringServer() as server:
+        yield server
+
+
+def put(server: AlteringServer, seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    import io
+
+    frames = np.random.default_rng(seed).integers(0, 2**16, shape).astype("uint16")
+    file = io.BytesIO()
+    write_nd2(file, frames, "TYX")
+    server.put("run.nd2", file.getvalue())
+    return frames
+
+
+def read(server: AlteringServer, **options: Any) -> np.ndarray:
+    ds = xr.open_dataset(server.url("run.nd2"), engine="nd2", **options)
+    return np.concatenate([ds.image.isel(CROP).values.ravel(), ds.image.values.ravel()])
+
+
+def expected(frames: np.ndarray) -> np.ndarray:
+    return np.concatenate([frames[:, CROP["Y"], CROP["X"]].ravel(), frames.ravel()])
+
+
+def sometimes_weak(number: int, asked: Asked, answer: Answer) -> Answer:
+    tag = dict(answer.headers).get("ETag", "")
+    return with_header(answer, "ETag", f"W/{tag}") if number % 2 else answer
+
+
+def sometimes_untagged(number: int, asked: Asked, answer: Answer) -> Answer:
+    return with_header(answer, "ETag", None) if number % 2 else answer
+
+
+def shouting(number: int, asked: Asked, answer: Answer) -> Answer:
+    told = dict(answer.headers).get("Content-Range")
+    return (
+        answer
+        if told is None
+        else with_header(answer, "Content-Range", told.replace("bytes ", "Bytes  "))
+    )
+
+
+def maintenance(number: int, asked: Asked, answer: Answer) -> Answer:
+    return Answer(200, [("Content-Type", "text/html")], b"<html></html>") if number == 4 else answer
+
+
+@pytest.mark.parametrize(
+    "alter", [sometimes_weak, sometimes_untagged, shouting, maintenance], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("max_gap", [None, 0])
+def test_exact_pixels(alter: Any, max_gap: int | None, server: AlteringServer) -> None:
+    frames = put(server, 1)
+    server.alter = alter
+    for _ in range(2):
+        np.testing.assert_array_equal(read(server, max_gap=max_gap), expected(frames))
+
+
+def test_ranges_that_are_rounded_up(server: AlteringServer) -> None:
+    frames = put(server, 1)
+    data = server._objects["run.nd2"].content
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        if asked.range is None or answer.status != 206:
+            return answer
+        start, stop = asked.range
+        stop = min(len(data), -(-stop // 65536) * 65536)
+        told = f"bytes {start}-{stop - 1}/{len(data)}"
+        return replace(with_header(answer, "Content-Range", told), body=data[start:stop])
+
+    server.alter = alter
+    np.testing.assert_array_equal(read(server, max_gap=0), expected(frames))
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_a_whole_object_among_ranges(number: int, server: AlteringServer) -> None:
+    """A cache in between that has to fetch the object first gives all of it, once."""
+    frames = put(server, 1, (3, 1200, 1500))  # above what is read as a whole
+    server.alter = lambda n, asked, answer: server.whole(asked) if n == number else answer
+    ds = xr.open_dataset(server.url("run.nd2"), engine="nd2")
+    for t in range(3):
+        np.testing.assert_array_equal(ds.image.isel(T=t).values, frames[t])
+
+
+@pytest.mark.parametrize("told", [None, "bytes 0-9/*", "pages 0-9/10"])
+def test_ranges_that_are_not_placed(told: str | None, server: AlteringServer) -> None:
+    put(server, 1)
+    server.alter = lambda n, asked, answer: with_header(answer, "Content-Range", told)
+    with pytest.raises(ND2SourceError, match="not where it is in a file of what size"):
+        read(server)
+
+
+def test_compressed_whole(server: AlteringServer) -> None:
+    frames = put(server, 1)
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        whole = server.whole(asked)
+        content = gzip.compress(bytes(whole.body[:]))
+        return replace(with_header(whole, "Content-Encoding", "gzip"), body=content)
+
+    server.alter = alter
+    np.testing.assert_array_equal(read(server), expected(frames))
+
+
+def test_a_compressed_bomb(server: AlteringServer) -> None:
+    put(server, 1)
+    bomb = gzip.compress(bytes(2**26))
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        whole = server.whole(asked)
+        return replace(with_header(whole, "Content-Encoding", "gzip"), body=bomb)
+
+    server.alter = alter
+    with pytest.raises(ND2SourceError, match="the server sends more than it says"):
+        read(server)
+
+
+def test_compressed_ranges(server: AlteringServer) -> None:
+    put(server, 1)
+    server.alter = lambda n, asked, answer: with_header(answer, "Content-Encoding", "gzip")
+    with pytest.raises(ND2SourceError, match="the server sends gzip instead of bytes of the file"):
+        read(server)
+
+
+@pytest.mark.parametrize("rescue", [False, True])
+def test_a_size_beyond_all_bounds(rescue: bool, server: AlteringServer) -> None:
+    put(server, 1)
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        told = dict(answer.headers)["Content-Range"].partition("/")[0]
+        return with_header(answer, "Content-Range", f"{told}/{10**25}")
+
+    server.alter = alter
+    with pytest.raises(ND2SourceError, match="impossible size"):
+        read(server, rescue=rescue)
+
+
+def test_no_byte_0_of_a_file_that_is_not_empty(server: AlteringServer) -> None:
+    put(server, 1)
+    server.alter = lambda n, asked, answer: Answer(416, [("Content-Range", "bytes */5000")])
+    with pytest.raises(ND2SourceError, match="HTTP 416"):
+        read(server)
+
+
+def test_versions_are_not_mixed(server: AlteringServer) -> None:
+    """A part of another version comes first, as from a copy that lags behind."""
+    put(server, 2)
+    other = server._objects["run.nd2"]
+    frames = put(server, 1)
+    ours = server._objects["run.nd2"]
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        if number != 3 or asked.range is None:
+            return answer
+        start, stop = asked.range
+        half = (start + stop) // 2
+        told = f"bytes {start}-{half - 1}/{len(ours.content)}"
+        answer = with_header(with_header(answer, "ETag", other.etag), "Content-Range", told)
+        return replace(answer, body=other.content[start:half])
+
+    server.alter = alter
+    ds = xr.open_dataset(server.url("run.nd2"), engine="nd2")
+    np.testing.assert_array_equal(ds.image.values, frames)
+
+
+def _values(pickled: bytes) -> np.ndarray:
+    values: np.ndarray = pickle.loads(pickled).image.values
+    return values
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_replaced_on_a_server_without_ranges(tagged: bool, server: AlteringServer) -> None:
+    """A worker that keeps the whole of a small file does not give it for another one."""
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        answer = server.whole(asked)
+        if tagged:
+            return answer
+        return with_header(with_header(answer, "ETag", None), "Last-Modified", None)
+
+    server.alter = alter
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for seed in (1, 2, 3):
+            frames = put(server, seed)
+            ds = xr.open_dataset(server.url("run.nd2"), engine="nd2")
+            values = pool.submit(_values, pickle.dumps(ds)).result(timeout=60)
+            np.testing.assert_array_equal(values, frames)
+
+
+class Scripted:
+    """A transport that gives what it was told to."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.asked: list[tuple[int, int]] = []
+
+    async def read(self, start: int, stop: int, pinned: Any = None, /) -> Part:
+        self.asked.append((start, stop))
+        answer = self.script.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        part: Part = answer
+        return part
+
+
+async def fully(
+    *script: Any, pinned: ObjectFacts | None = None
+) -> tuple[Part, list[tuple[int, int]]]:
+    transport: Any = Scripted(*script)
+    part = await read_fully(transport, 10, 20, pinned)
+    assert not transport.script
+    return part, transport.asked
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return paused
+
+
+ONE, TWO = ObjectFacts(100, "one"), ObjectFacts(100, "two")
+
+
+async def test_pieces_are_joined(pauses: list[float]) -> None:
+    broken = BrokenOffError(Part(10, b"0123", ONE))
+    part, asked = await fully(broken, Part(14, b"45", ONE), Part(16, b"6789", ONE))
+    assert (part.start, bytes(part.data), part.facts) == (10, b"0123456789", ONE)
+    assert asked == [(10, 20), (14, 20), (16, 20)]
+
+
+async def test_pieces_of_two_versions_are_not(pauses: list[float]) -> None:
+    whole = Part(10, b"abcdefghij", ONE)
+    for first in (BrokenOffError(Part(10, b"0123", TWO)), Part(10, b"0123", TWO)):
+        part, asked = await fully(first, Part(14, b"efghij", ONE), whole)
+        assert bytes(part.data) == b"abcdefghij"
+        assert asked == [(10, 20), (14, 20), (10, 20)]
+
+
+async def test_versions_in_turns_are_given_up(pauses: list[float]) -> None:
+    turns = [Part(10, b"0123", TWO), Part(14, b"efghij", ONE)] * retry.ATTEMPTS
+    transport: Any = Scripted(*turns)
+    part = await read_fully(transport, 10, 20)
+    assert len(part.data) < 10  # which is refused as a short read
+    transport = Scripted(turns[0], StatusError(503, "Busy"), *turns[1:])
+    with pytest.raises(OSError, match="one version of the object and another in turns"):
+        await read_fully(transport, 10, 20)
+
+
+async def test_a_body_that_breaks_after_its_end_is_complete(pauses: list[float]) -> None:
+    part, _ = await fully(BrokenOffError(Part(10, b"0123456789", ONE)))
+    assert bytes(part.data) == b"0123456789"
+
+
+async def test_what_comes_in_small_pieces_comes(pauses: list[float]) -> None:
+    transport: Any = Scripted(*(Part(i * 10_000, bytes(10_000), None) for i in range(100)))
+    part = await read_fully(transport, 0, 1_000_000, ObjectFacts(2_000_000, "x"))
+    assert len(part.data) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "least"), [("8", 8), ("3600", retry.LONGEST_WISH), ("Wed, 21 Oct", 0), ("-1", 0)]
+)
+async def test_a_store_may_say_when(asked_for: str, least: float, pauses: list[float]) -> None:
+    refused = StatusError(429, "Too Many Requests", {"Retry-After": asked_for})
+    await fully(refused, Part(10, b"0123456789", ONE))
+    assert pauses[0] == least or (least == 0 and pauses[0] < 1)
+
+
+def test_what_versions_are_alike() -> None:
+    assert ONE.agrees(ObjectFacts(100, "one", "today"))
+    assert not ONE.agrees(TWO)
+    assert not ONE.agrees(ObjectFacts(101, "one"))
+    assert ONE.agrees(ObjectFacts(100, None, "today"))  # a tag and a date tell nothing together
+    assert not ObjectFacts(100, None, "today").agrees(ObjectFacts(100, None, "yesterday"))
+
+
+@pytest.mark.parametrize("version", ["v1", '"v1"', 'W/"v1"'])
+@pytest.mark.parametrize("tag", ['"v1"', 'W/"v1"'])
+def test_version_that_is_asked_for(version: str, tag: str, server: AlteringServer) -> None:
+    put(server, 1)
+    server.alter = lambda n, asked, answer: with_header(answer, "ETag", tag)
+    xr.open_dataset(server.url("run.nd2"), engine="nd2", version=version)
+    with pytest.raises(ND2ChangedError, match="version v2 was asked for"):
+        xr.open_dataset(server.url("run.nd2"), engine="nd2", version="v2")
+
+
+def refused_by_a_library() -> None:
+    headers: Any = {"Authorization": "Bearer hush"}
+    request = aiohttp.RequestInfo(URL("http://host/"), "GET", headers, URL("http://host/"))
+    cause = aiohttp.ClientResponseError(request, (), status=400, message="Bad status line")
+    with naming("http://host/run.nd2"):
+        raise ND2SourceError("opening") from cause
+
+
+def test_the_request_with_its_headers_is_not_in_an_error() -> None:
+    with pytest.raises(ND2SourceError) as caught:
+        refused_by_a_library()
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None

@@ -1,0 +1,231 @@
+"""What a process keeps of its stores: through cancelled reads, forks, and stores that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+from fsspec.core import OpenFile
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from xarray_nd2 import ND2ChangedError, ND2NotFoundError
+from xarray_nd2.io.source import ByteSource
+from xarray_nd2.io.transport import ObjectFacts
+from xarray_nd2.testing import write_nd2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from xarray_nd2.testing import RangeServer
+
+FRAMES = np.arange(8 * 32 * 32, dtype="uint16").reshape(8, 32, 32)
+
+
+def stored(frames: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    write_nd2(file, frames, "TYX")
+    return file.getvalue()
+
+
+class Deaf(MemoryFileSystem):  # type: ignore[misc]
+    """A store that does not say that it cannot be reached before it may."""
+
+    protocol = "deaf"
+    cachable = False
+    asked = threading.Event()
+    may = threading.Event()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.asked.set()
+        self.may.wait(60)
+        raise OSError("no route to host")
+
+
+class Slow(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """A synchronous store of one file, in which everything takes its time."""
+
+    protocol = "slow"
+    cachable = False
+    content: ClassVar[bytes] = b""
+    changed: ClassVar[int] = 1
+    lost: ClassVar[bool] = False
+    pause: ClassVar[float] = 0.1
+    busy: ClassVar[list[int]] = []
+    most: ClassVar[int] = 0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        self.busy.append(1)
+        type(self).most = max(self.most, len(self.busy))
+        time.sleep(self.pause)
+        self.busy.pop()
+        yield
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        with self.working():
+            if self.lost:
+                raise FileNotFoundError(path)
+            return {"name": path, "size": len(self.content), "type": "file", "mtime": self.changed}
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        outer = self
+
+        class File(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                with outer.working():
+                    return super().read(size)
+
+        return File(self.content)
+
+
+fsspec.register_implementation("deaf", Deaf)
+fsspec.register_implementation("slow", Slow)
+
+
+@pytest.fixture
+def slow() -> type[Slow]:
+    Slow.content, Slow.changed, Slow.lost, Slow.pause, Slow.most = stored(FRAMES), 1, False, 0.1, 0
+    return Slow
+
+
+@pytest.fixture
+def run(http: RangeServer) -> str:
+    http.put("run.nd2", stored(FRAMES))
+    return http.url("run.nd2")
+
+
+@contextmanager
+def connecting_in_vain() -> Iterator[None]:
+    """While a thread waits for a connection, which it must still do in the end."""
+
+    def work() -> None:
+        with pytest.raises(OSError, match="no route to host"):
+            xr.open_dataset("deaf://host/run.nd2", engine="nd2")
+
+    Deaf.asked.clear()
+    Deaf.may.clear()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert Deaf.asked.wait(60)
+    try:
+        yield
+        assert thread.is_alive()
+    finally:
+        Deaf.may.set()
+        thread.join()
+
+
+def test_no_store_waits_for_another(run: str) -> None:
+    ds = xr.open_dataset(run, engine="nd2", cache=False)
+
+    async def read() -> Any:
+        return (await ds.image.isel(T=1).load_async()).values
+
+    with connecting_in_vain():
+        np.testing.assert_array_equal(asyncio.run(read()), FRAMES[1])
+        np.testing.assert_array_equal(ds.image.isel(T=2).values, FRAMES[2])
+
+
+def in_fork(read: Callable[[], np.ndarray], expected: np.ndarray) -> bool:
+    """Whether a child process reads what is expected within half a minute."""
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        os._exit(0 if np.array_equal(read(), expected) else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forks(run: str) -> None:
+    datasets = [
+        xr.open_dataset(what, engine="nd2", cache=False) for what in (run, fsspec.open(run))
+    ]
+    for ds in datasets:
+        ds.image.isel(T=0).load()
+    with connecting_in_vain():
+        for ds in datasets:
+            assert in_fork(lambda ds=ds: ds.image.isel(T=1).values, FRAMES[1])  # type: ignore[misc]
+
+
+def test_a_cancelled_read_takes_no_other_along(slow: type[Slow]) -> None:
+    ds = xr.open_dataset("slow://run.nd2", engine="nd2", cache=False)
+    ds.image.isel(T=0).load()
+    slow.most = 0
+
+    async def read() -> Any:
+        first = asyncio.create_task(ds.image.isel(T=7).load_async())
+        await asyncio.sleep(0.03)
+        # Both queue up behind the first one, and what they want is read in one go.
+        cancelled = asyncio.create_task(ds.image.isel(T=[0, 2, 4]).load_async())
+        await asyncio.sleep(0.03)
+        other = asyncio.create_task(ds.image.isel(T=[1, 3]).load_async())
+        await first
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        return (await asyncio.wait_for(other, 20)).values
+
+    np.testing.assert_array_equal(asyncio.run(read()), FRAMES[[1, 3]])
+    assert slow.most == 1
+
+
+def test_a_first_read_that_comes_to_nothing_leaves_the_check_to_the_next(slow: type[Slow]) -> None:
+    ds = xr.open_dataset("slow://run.nd2", engine="nd2", cache=False)
+    slow.content, slow.changed = stored(FRAMES + 1), 2
+
+    async def cancel() -> None:
+        reading = asyncio.create_task(ds.image.load_async())
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    asyncio.run(cancel())
+    with pytest.raises(ND2ChangedError):
+        ds.image.load()
+
+    slow.content, slow.changed = stored(FRAMES), 1
+    ds = xr.open_dataset("slow://run.nd2", engine="nd2", cache=False)
+    slow.lost = True
+    with pytest.raises(ND2NotFoundError):
+        ds.image.load()
+    slow.content, slow.changed, slow.lost = stored(FRAMES + 1), 2, False
+    with pytest.raises(ND2ChangedError):
+        ds.image.load()
+
+
+def test_folders_and_filesystems_of_another_loop(run: str, tmp_path: Path) -> None:
+    (tmp_path / "run.nd2").write_bytes(stored(FRAMES))
+    web = fsspec.filesystem("http", asynchronous=True, skip_instance_cache=True)
+    for fs, path in (
+        (DirFileSystem(str(tmp_path), fs=LocalFileSystem()), "run.nd2"),
+        (DirFileSystem(run.rpartition("/")[0], fs=fsspec.filesystem("http")), "run.nd2"),
+        (web, run),
+    ):
+        ds = xr.open_dataset(OpenFile(fs, path), engine="nd2")
+        np.testing.assert_array_equal(ds.image.values, FRAMES)
+
+
+def test_files_behind_one_path_are_told_apart() -> None:
+    facts = ObjectFacts(4096, None, "Mon, 05 Oct 2026 10:00:00 GMT")
+    url = "https://data.example.org/run?id={}"
+    sources = [
+        replace(ByteSource.of(url.format(number), {"headers": {"user": user}}), facts=facts)
+        for number in (1, 2)
+        for user in ("me", "you")
+    ]
+    assert len({source.identity for source in sources}) == 4
+    assert sources[0].identity == replace(sources[0]).identity

@@ -1,0 +1,134 @@
+"""The Python blocks of the README and the docs run and print what is shown."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import inspect
+import io
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import s3fs
+
+from xarray_nd2.testing import Channel, write_nd2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xarray_nd2.testing import RangeServer, S3Server
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# The host that the docs name, for which a server on the loopback stands in.
+HOST = "https://data.example.org"
+# Dask's usual port may be taken by another program of this machine.
+CLIENT, CLIENT_ANYWHERE = "Client(n_workers", "Client(dashboard_address=':0', n_workers"
+# What a fence may say; an unknown word would be a block that nobody runs.
+OTHER_BLOCKS = {"bash", "text", "{eval-rst}", "{toctree}"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A Python block of a document, and what is shown to be printed by it."""
+
+    path: Path
+    line: int
+    code: str
+    output: str | None
+
+    def run(self, namespace: dict[str, Any]) -> str:
+        """Run the block as a notebook would, with ``await`` where it likes, and catch its output."""
+        padded = "\n" * (self.line - 1) + self.code  # tracebacks show the document's lines
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(padded, str(self.path), "exec", flags=flags, dont_inherit=True)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            result = eval(code, namespace)
+            if inspect.iscoroutine(result):
+                asyncio.run(result)
+        return printed.getvalue()
+
+
+def blocks_of(path: Path) -> Iterator[Block]:
+    text = path.read_text("utf-8")
+    fences = list(re.finditer(r"^```(\S*) ?(.*)\n((?:.*\n)*?)^```$", text, re.M))
+    for i, fence in enumerate(fences):
+        language, remark, code = fence.groups()
+        if language != "python":
+            assert language in OTHER_BLOCKS, f"{path}: a block of {language!r}"
+            assert remark != "output" or fences[i - 1][1] == "python", f"{path}: output of nothing"
+            continue
+        shown = i + 1 < len(fences) and fences[i + 1][2] == "output"
+        line = text.count("\n", 0, fence.start(3)) + 1
+        yield Block(path, line, code, fences[i + 1][3] if shown else None)
+
+
+@pytest.fixture(scope="module")
+def run42(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file, and a second one of the same plan beside it."""
+    folder = tmp_path_factory.mktemp("docs")
+    for seed, period in ((42, 60.0), (43, 60.02)):
+        write_nd2(
+            folder / f"run{seed}.nd2",
+            np.random.default_rng(seed).integers(100, 4000, (6, 5, 2, 512, 512), np.uint16),
+            "TZCYX",
+            channels=[Channel("DAPI", 450, 405, "#0000ff"), Channel("GFP", 520, 488, "#00ff00")],
+            pixel_size=0.25,
+            z_step=0.5,
+            period=period,
+            timestamps=(np.arange(6)[:, None] * period + np.arange(5) * 2.0).ravel(),
+            text_info={"description": "Two channels over five minutes", "date": "2026-01-15"},
+        )
+    return folder / "run42.nd2"
+
+
+@pytest.fixture(scope="module")
+def stored(run42: Path, s3: S3Server, shared_http: RangeServer) -> None:
+    """The file in the places that the docs name, in S3 for everybody to read."""
+    shared_http.put("run42.nd2", run42.read_bytes())
+    s3.put("bucket", "run42.nd2", run42.read_bytes())
+    store = s3fs.S3FileSystem(**s3.storage_options)
+    for path in ("bucket", "bucket/run42.nd2"):
+        store.chmod(path, acl="public-read")
+
+
+@pytest.mark.filterwarnings("ignore:.*frames are not in the file")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_document(
+    path: Path,
+    run42: Path,
+    stored: None,
+    s3: S3Server,
+    http: RangeServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocks = list(blocks_of(path))
+    shutil.copytree(run42.parent, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.storage_options["endpoint_url"])
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    server = http.url("").rstrip("/")
+    checker = doctest.OutputChecker()
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    namespace: dict[str, Any] = {"__name__": "notebook"}
+    for block in blocks:
+        code = block.code.replace(HOST, server).replace(CLIENT, CLIENT_ANYWHERE)
+        printed = replace(block, code=code).run(namespace)
+        expected = block.output or ""
+        assert checker.check_output(expected, printed, flags), (
+            f"{path.name}, line {block.line} prints\n{printed}"
+        )
+
+
+def test_the_documents_have_blocks() -> None:
+    counts = {path.name: len(list(blocks_of(path))) for path in DOCUMENTS}
+    assert counts["README.md"] == 1
+    assert sum(counts.values()) >= 20
