@@ -14,7 +14,7 @@ from benchmarks._bench import Floor, Group, Row, faster, traffic_of
 from benchmarks._clients import open_ours, open_zarr
 from benchmarks._measure import Contender, in_turns
 from benchmarks._server import FAR
-from xarray_nd2.format import container
+from xarray_nd2.format import chunk_map, container
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,7 @@ def _parse_map(bench: Bench) -> Row:
     whole = io.BytesIO(header + container.MAP_NAME + data)
 
     def parse_with_ours(_: Any) -> None:
-        assert len(container.parse_chunk_map(data, 0).frame_index) == count
+        assert len(chunk_map.parse_chunk_map(data, 0).frame_index) == count
 
     def parse_with_nd2(_: Any) -> None:
         assert len(get_chunkmap(whole)) == count
@@ -120,4 +120,4 @@ def chunk_map_data(count: int) -> bytes:
     names = sorted((b"ImageDataSeq|%d!" % i for i in range(count)), reverse=True)
     offsets = (np.arange(count) * 8192 + 4096).tolist()
     entries = [name + struct.pack("<QQ", offsets[int(name[13:-1])], 520) for name in names]
-    return b"".join([*entries, container.FOOTER.pack(container.MAP_SIGNATURE, 0)])
+    return b"".join([*entries, container.FILE_FOOTER.pack(container.MAP_SIGNATURE, 0)])

@@ -14,7 +14,7 @@ from xarray.backends import BackendEntrypoint
 from xarray_nd2.array import LazyImage, ND2BackendArray
 from xarray_nd2.dask import join_crops
 from xarray_nd2.errors import ND2ChangedError
-from xarray_nd2.format.layout import MISSING
+from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.urls import looks_like_nd2
@@ -159,7 +159,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
         encoding={"preferred_chunks": preferred_blocks(layout)},
     )
     coordinates = dict(metadata.coordinates)
-    missing = layout.offsets.values() == MISSING
+    missing = layout.offsets.values() == MISSING_OFFSET
     if missing.any():
         what = "read as zeros" if array.missing_frames == "zeros" else "cannot be read"
         _warn(

@@ -23,7 +23,7 @@ from xarray_nd2 import (
     ND2SourceError,
     ND2UnsupportedError,
 )
-from xarray_nd2.format.container import FOOTER, MAP_SIGNATURE
+from xarray_nd2.format.container import FILE_FOOTER, MAP_SIGNATURE
 from xarray_nd2.testing import write_nd2
 from xarray_nd2.testing.chunks import ChunkWriter
 
@@ -46,7 +46,7 @@ def read_all(target: Any, **options: Any) -> xr.Dataset:
 
 def entry(data: bytearray, name: bytes) -> int:
     """Position in the file of a chunk's offset in the chunk map."""
-    location = FOOTER.unpack(data[-40:])[1]
+    location = FILE_FOOTER.unpack(data[-40:])[1]
     return data.index(name, location) + len(name)
 
 
@@ -118,7 +118,7 @@ def test_truncated_anywhere(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", [0, 1, 5000, 2**40, 2**63])
 def test_map_elsewhere(location: int, tmp_path: Path) -> None:
     data = example()
-    data[-40:] = FOOTER.pack(MAP_SIGNATURE, location)
+    data[-40:] = FILE_FOOTER.pack(MAP_SIGNATURE, location)
     path = tmp_path / "run.nd2"
     path.write_bytes(data)
     with pytest.raises(ND2FormatError, match="run.nd2: .*chunk"):
@@ -291,7 +291,7 @@ def test_name_areas_without_padding(rescue: bool, monkeypatch: pytest.MonkeyPatc
     write_nd2(file, frames, "TYX", metadata_at="end")
     data = file.getvalue()
     if rescue:
-        data = data[: FOOTER.unpack(data[-40:])[1]]
+        data = data[: FILE_FOOTER.unpack(data[-40:])[1]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ds = xr.open_dataset(io.BytesIO(data), engine="nd2", rescue=rescue)

@@ -15,6 +15,7 @@ import xarray as xr
 from tests.damage import chunk_entries, chunk_parts
 from tests.variants import VARIANTS
 from xarray_nd2 import ND2FormatError
+from xarray_nd2.open.file_reader import FileReader
 from xarray_nd2.open.rescue import find_chunks
 from xarray_nd2.testing import write_nd2
 
@@ -241,7 +242,7 @@ def test_scan_is_bounded(sizes: Any, turns: int, requests: int) -> None:
     alternate = len(set(sizes)) == 2
     chunks = [chunk(kinds[i % 2 if alternate else 0] % i, size) for i, size in enumerate(sizes)]
     file = Counted(VARIANTS_HEAD + b"".join(chunks))
-    found = find_chunks(file.fetch, len(file.data), file.data[:4096])
+    found = find_chunks(FileReader(file.fetch, len(file.data), file.data[:4096]))
     assert [c.stop - c.offset for c in found.chunks[1:]] == sizes
     assert file.turns <= turns
     assert file.requests <= requests

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.layout import MISSING, FrameLayout, FrameTable
+from xarray_nd2.format.layout import MISSING_OFFSET, FrameLayout, FrameTable
+from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES
 from xarray_nd2.read.decode import empty_pixels, rounds
 from xarray_nd2.read.link import DEFAULT_LINKS, Link
-from xarray_nd2.read.plan import MAX_REQUEST, ReadPlan, coalesce, plan_read
+from xarray_nd2.read.plan import ReadPlan, plan_read
 from xarray_nd2.read.selection import Selection, select_outer, select_points
 
 
@@ -34,8 +35,8 @@ def layout_of(
     stride = width * channels * samples * kind.itemsize + padding
     count = int(np.prod([size for _, size in loops], dtype=int))
     offsets = np.arange(count, dtype=np.int64) * (height * stride + gap) + gap
-    offsets[list(missing)] = MISSING
-    lengths = np.where(offsets == MISSING, 0, height * stride)
+    offsets[list(missing)] = MISSING_OFFSET
+    lengths = np.where(offsets == MISSING_OFFSET, 0, height * stride)
     return FrameLayout(
         loops, channels, height, width, samples, kind, stride, "none",
         FrameTable.from_values(offsets), FrameTable.from_values(lengths),
@@ -50,7 +51,7 @@ def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
         layout.frame_count, layout.channels, layout.height, layout.width, layout.samples
     )
     for frame, offset in zip(frames, layout.offsets.values(), strict=True):
-        if offset == MISSING:
+        if offset == MISSING_OFFSET:
             continue
         rows = np.ascontiguousarray(frame.transpose(1, 2, 0, 3)).view(np.uint8)
         rows = rows.reshape(layout.height, -1)
@@ -63,7 +64,7 @@ def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
 def image_of(layout: FrameLayout) -> np.ndarray:
     """Some image with zeros where the file has no frame."""
     image = np.random.default_rng(5).integers(1, 99, layout.shape).astype(layout.dtype)
-    missing = layout.offsets.values() == MISSING
+    missing = layout.offsets.values() == MISSING_OFFSET
     image.reshape(layout.frame_count, -1)[missing] = 0
     return image
 
@@ -160,8 +161,8 @@ def test_large_frame_is_split_at_rows() -> None:
     plan = planned(layout, (slice(None),) * 3)
     sizes = plan.stops - plan.starts
     assert sizes.sum() == layout.frame_size * 2
-    assert sizes.max() <= 2 * MAX_REQUEST
-    assert plan.requests >= 2 * layout.frame_size // (2 * MAX_REQUEST)
+    assert sizes.max() <= 2 * MAX_REQUEST_BYTES
+    assert plan.requests >= 2 * layout.frame_size // (2 * MAX_REQUEST_BYTES)
 
 
 def test_small_frames_are_read_together() -> None:
@@ -193,41 +194,6 @@ def test_frame_outside_of_the_file() -> None:
     plan.check(int(plan.stops[-1]))
     with pytest.raises(ND2FormatError, match="frame 4 is said to lie at bytes"):
         plan.check(int(plan.stops[-1]) - 1)
-
-
-@pytest.mark.parametrize(
-    ("starts", "stops", "max_gap", "max_size", "bounds"),
-    [
-        ([], [], 0, None, [0]),
-        ([5], [9], 0, None, [0, 1]),
-        ([0, 10], [10, 20], 0, None, [0, 2]),
-        ([0, 11], [10, 20], 0, None, [0, 1, 2]),
-        ([0, 11], [10, 20], 1, None, [0, 2]),
-        ([0, 2, 30], [40, 8, 35], 0, None, [0, 3]),  # inside one another
-        ([0, 10, 20, 30], [10, 20, 30, 40], 0, 20, [0, 2, 4]),
-        ([0, 100], [100, 200], 0, 50, [0, 1, 2]),  # larger than may be, but whole
-    ],
-)
-def test_coalesce(
-    starts: list[int], stops: list[int], max_gap: int, max_size: int | None, bounds: list[int]
-) -> None:
-    groups = coalesce(np.array(starts, int), np.array(stops, int), max_gap, max_size)
-    assert groups.tolist() == bounds
-
-
-@given(st.lists(st.integers(-(2**40), 2**40), max_size=40))
-def test_table_keeps_any_values(values: list[int]) -> None:
-    table = FrameTable.from_values(np.array(values, np.int64))
-    assert table.values().tolist() == values
-
-
-def test_regular_table_is_small() -> None:
-    values = np.arange(1_000_000, dtype=np.int64) * 4096 + 77
-    values[500_000:] += 8192
-    table = FrameTable.from_values(values)
-    assert table.start.nbytes < 100
-    picked = np.array([0, 499_999, 500_000, 999_999])
-    assert table.take(picked).tolist() == values[picked].tolist()
 
 
 @st.composite

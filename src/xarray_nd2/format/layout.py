@@ -1,4 +1,4 @@
-"""Where every pixel of an ND2 file is: the shape of the image and the layout of its frames.
+"""The shape of an image, and where each of its frames lies in the file.
 
 A *frame* is one exposure with all of its components, stored (Y, X, component) with a row stride
 that may be padded; components are channels times samples. Frames follow the loops of the experiment in
@@ -8,20 +8,16 @@ row-major order, and one that is absent from the chunk map is *missing*.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xarray_nd2.format.container import ChunkMap
-
-MISSING = -1
-TIMESTAMP_SIZE = 8  # float64 milliseconds before the pixels
-USUAL_DATA_OFFSET = 4096 - TIMESTAMP_SIZE  # from a frame chunk's start to its data
-_ALIGNMENT = 4096  # of chunks
+MISSING_OFFSET: Final = -1
+"""Offset of a frame that the file does not have."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,13 +67,13 @@ class FrameTable:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class FrameLayout:
-    """Shape of the image and position of its pixels in the file.
+class ImageShape:
+    """Shape and encoding of an image.
 
     Attributes
     ----------
     loops : tuple of (str, int)
-        Name and size of each loop, outermost first.
+        Dimension and size of each loop of the experiment, outermost first.
     channels, height, width, samples : int
         Size of one frame; `samples` is 3 or 4 for RGB(A), otherwise 1.
     dtype : numpy.dtype
@@ -86,11 +82,6 @@ class FrameLayout:
         Bytes from one row to the next.
     compression : {"none", "lossless"}
         "lossless" is one zlib stream of the whole padded frame.
-    offsets : FrameTable
-        Byte of the file at which each frame's pixels (or its zlib stream) start; `MISSING` where
-        the file has no such frame.
-    lengths : FrameTable
-        Bytes stored for each frame from there on.
     """
 
     loops: tuple[tuple[str, int], ...]
@@ -101,8 +92,6 @@ class FrameLayout:
     dtype: np.dtype[np.generic]
     row_stride: int
     compression: Literal["none", "lossless"]
-    offsets: FrameTable
-    lengths: FrameTable
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -146,63 +135,24 @@ class FrameLayout:
         return self.height * self.row_stride
 
 
-def usual_length(lengths: NDArray[np.int64]) -> int | None:
-    """The most frequent of some lengths, those below 0 left out; None if there is no other."""
-    values, times = np.unique(lengths[lengths >= 0], return_counts=True)
-    return int(values[times.argmax()]) if len(values) else None
+@dataclass(frozen=True, eq=False, slots=True)
+class FrameLayout(ImageShape):
+    """Shape of the image and position of its pixels in the file.
 
-
-def frame_offsets(
-    chunk_map: ChunkMap, count: int, frame_size: int | None, skip: int = USUAL_DATA_OFFSET
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Presume where the frames' data lies, and check it against the neighbouring chunks.
-
-    The data of all frames starts as many bytes into their chunks as that of one of them. That is
-    verified for free: up to the next chunk there must be room for the data and no more than the
-    alignment adds. Of several frames that are said to share a place, and of several places for one
-    frame, at most one can be right.
-
-    Parameters
+    Attributes
     ----------
-    chunk_map : ChunkMap
-        The index of the file.
-    count : int
-        Number of frames of the image; frames of the map beyond it are left out.
-    frame_size : int or None
-        Bytes of one padded frame where it is stored uncompressed, None where frames are compressed.
-    skip : int
-        Bytes from the start of a frame's chunk to its data.
-
-    Returns
-    -------
-    data_offset : ndarray of int64, shape (count,)
-        Byte of the file at which the data (timestamp, then pixels) of each frame is presumed;
-        `MISSING` where the map has no such frame.
-    data_length : ndarray of int64, shape (count,)
-        Length of that data; of a compressed frame whose length the map does not tell, all the room
-        there is; -1 where that is not known either.
-    doubtful : ndarray of bool, shape (count,)
-        Frames of which the chunk header must be read.
+    offsets : FrameTable
+        Byte of the file at which each frame's pixels (or its zlib stream) start; `MISSING_OFFSET`
+        where the file has no such frame.
+    lengths : FrameTable
+        Bytes stored for each frame from there on.
     """
-    chunk_offset = np.full(count, MISSING, np.int64)
-    data_length = np.full(count, -1, np.int64)
-    inside = chunk_map.frame_index < count
-    index = chunk_map.frame_index[inside]
-    chunk_offset[index] = chunk_map.frame_offset[inside]
-    data_length[index] = chunk_map.frame_length[inside]
-    present = chunk_offset != MISSING
 
-    room = chunk_map.room(chunk_offset)
-    doubtful = np.zeros(count, bool)
-    if frame_size is None:
-        data_length = np.where(data_length < 0, room - skip, data_length)
-    else:
-        doubtful |= (data_length >= 0) & (data_length != usual_length(data_length))
-        data_length = np.where(present, TIMESTAMP_SIZE + frame_size, -1)
-    slack = room - (skip + data_length)
-    doubtful |= (slack < 0) | (slack >= _ALIGNMENT) | (data_length < 0)
-    doubtful |= (chunk_offset % _ALIGNMENT != 0) | np.isin(chunk_offset, chunk_map.shared)
-    numbers, times = np.unique(index, return_counts=True)
-    doubtful[numbers[times > 1]] = True
-    data_offset = np.where(present, chunk_offset + skip, MISSING)
-    return data_offset, data_length, doubtful & present
+    offsets: FrameTable
+    lengths: FrameTable
+
+    @classmethod
+    def of(cls, image: ImageShape, offsets: FrameTable, lengths: FrameTable) -> FrameLayout:
+        """Layout of an image whose frames lie at `offsets`."""
+        shape = {field.name: getattr(image, field.name) for field in fields(ImageShape)}
+        return cls(**shape, offsets=offsets, lengths=lengths)

@@ -6,46 +6,35 @@ in the sizes they had since the last one of the same kind. Every header is still
 that is not where it was presumed ends a batch.
 
 That takes at most two small requests for a chunk and two round trips, but only one for up to
-`_MOST_AHEAD` frames of the same size; headers closer than `_GAP` share a request. Nothing is made
+`_MAX_PRESUMED` frames of the same size; headers close to each other share a request. Nothing is made
 up: what is not found is missing.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.container import (
-    CHUNK_ALIGNMENT,
-    CHUNK_HEADER,
-    CHUNK_MAGIC,
-    ChunkExtent,
-    ChunkMap,
-)
-from xarray_nd2.format.layout import MISSING
-from xarray_nd2.read.plan import coalesce
+from xarray_nd2.format.chunk_map import ChunkExtent, ChunkMap
+from xarray_nd2.format.container import CHUNK_ALIGNMENT, CHUNK_HEADER, CHUNK_MAGIC, FRAME_SEQUENCE
+from xarray_nd2.format.layout import MISSING_OFFSET
+from xarray_nd2.open.file_reader import MAX_GAP_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from xarray_nd2.format.layout import FrameLayout
+    from xarray_nd2.open.file_reader import FileReader
 
-    Fetch = Callable[[list[tuple[int, int]]], list[bytes]]
-
-_MOST_AHEAD: Final = 4096  # headers that are presumed and read at once
+_MAX_PRESUMED: Final = 4096  # headers that are presumed and read at once
 _LONGEST_CYCLE: Final = 64  # chunks
-_HEADER: Final = 256  # bytes that hold a chunk's header and its name
-_GAP: Final = 64 * 1024  # bytes that are read rather than make another request
-_AHEAD: Final = 256 * 1024  # bytes read behind a header where the next ones are likely in them
-_MAX_REQUEST: Final = 8 * 1024 * 1024
-_FRAMES: Final = b"ImageDataSeq"
-_NUMBERED: Final = re.compile(rb"(.*)\|(\d{1,12})!", re.DOTALL)
+_HEADER_BYTES: Final = 256  # that hold a chunk's header and its name
+_READ_AHEAD_BYTES: Final = 256 * 1024  # behind a header where the next ones are likely in them
+_NUMBERED_NAME: Final = re.compile(rb"(.*)\|(\d{1,12})!", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +56,7 @@ class Chunk:
     @property
     def kind(self) -> bytes:
         """The name, without the number if it is one of a sequence."""
-        numbered = _NUMBERED.fullmatch(self.name)
+        numbered = _NUMBERED_NAME.fullmatch(self.name)
         return numbered[1] if numbered else self.name
 
 
@@ -113,8 +102,8 @@ class FoundChunks:
         chunks: dict[bytes, ChunkExtent] = {}
         frames: dict[int, Chunk] = {}
         for chunk in self.chunks:
-            numbered = _NUMBERED.fullmatch(chunk.name)
-            if numbered and numbered[1] == _FRAMES:
+            numbered = _NUMBERED_NAME.fullmatch(chunk.name)
+            if numbered and numbered[1] == FRAME_SEQUENCE:
                 frames[int(numbered[2])] = chunk
             elif numbered is None or int(numbered[2]) == 0:
                 chunks[chunk.name] = ChunkExtent(chunk.offset, chunk.length, chunk.stop)
@@ -133,8 +122,8 @@ class FoundChunks:
         """What was found and what was lost, in words."""
         names = {chunk.name for chunk in self.chunks}
         lost = [part for part, name in metadata.items() if name not in names]
-        present = np.count_nonzero(layout.offsets.values() != MISSING)
-        stored = sum(name.startswith(_FRAMES + b"|") for name in names)
+        present = np.count_nonzero(layout.offsets.values() != MISSING_OFFSET)
+        stored = sum(name.startswith(FRAME_SEQUENCE + b"|") for name in names)
         count = f"{present} of {layout.frame_count} frames"
         texts = [f"rescued without a chunk map: {self._extent()} there are {count}"]
         if self.cut is not None:
@@ -155,33 +144,25 @@ class FoundChunks:
         return f"in bytes 0-{min(self.stop, self.size)} of {self.size}"
 
 
-def find_chunks(fetch: Fetch, size: int, head: bytes) -> FoundChunks:
-    """Walk along a file from chunk to chunk.
-
-    Parameters
-    ----------
-    fetch : callable
-        Reads byte ranges.
-    size : int
-        Bytes of the file.
-    head : bytes
-        Its first bytes, which need not be read again.
-
-    Returns
-    -------
-    FoundChunks
-    """
-    headers = _Headers(fetch, size, head)
+def find_chunks(reader: FileReader) -> FoundChunks:
+    """Walk along a file from chunk to chunk."""
     chunks: list[Chunk] = []
     latest: dict[bytes, int] = {}  # number of the last chunk of each kind
     cycle: list[int] = []  # sizes of the chunks that are presumed to follow, over and over
-    at, ahead = 0, 1
+    at, ahead, before, last = 0, 1, 0, 0
     while True:
-        places = _presumed(at, cycle, ahead, size)
+        places = _presumed(at, cycle, ahead, reader.size)
+        *_, before, last = before, last, *places
+        headers = reader.read_scattered(
+            np.array(places, np.int64),
+            _HEADER_BYTES,
+            _READ_AHEAD_BYTES if last - before < MAX_GAP_BYTES else 0,
+        )
         found = 0
-        for place, header in zip(places, headers.read(places), strict=True):
+        chunk: Chunk | None = None
+        for place, header in zip(places, headers, strict=True):
             chunk = _parse(header, place)
-            if place != at or chunk is None or chunk.end > size:
+            if place != at or chunk is None or chunk.end > reader.size:
                 break
             previous = latest.get(chunk.kind, len(chunks))
             latest[chunk.kind] = len(chunks)
@@ -189,9 +170,9 @@ def find_chunks(fetch: Fetch, size: int, head: bytes) -> FoundChunks:
             at = chunk.stop
             found += 1
         if not found:
-            return FoundChunks(chunks, chunk if places else None, at, size)
+            return FoundChunks(chunks, chunk, at, reader.size)
         cycle = [c.stop - c.offset for c in chunks[previous + 1 :][:_LONGEST_CYCLE]]
-        ahead = min(2 * ahead, _MOST_AHEAD) if found == len(places) else 2
+        ahead = min(2 * ahead, _MAX_PRESUMED) if found == len(places) else 2
 
 
 def _presumed(at: int, cycle: list[int], count: int, size: int) -> list[int]:
@@ -215,36 +196,3 @@ def _parse(header: bytes, place: int) -> Chunk | None:
     name, mark, _ = header[CHUNK_HEADER.size :][:name_length].partition(b"!")
     start = place + CHUNK_HEADER.size + name_length
     return Chunk(name + mark, place, length, start + length)
-
-
-class _Headers:
-    """Reads the bytes at many places, and keeps those it read last."""
-
-    def __init__(self, fetch: Fetch, size: int, head: bytes) -> None:
-        self._fetch, self._size = fetch, size
-        self._starts, self._blocks = [0], [head]
-        self._last = 0
-
-    def read(self, places: list[int]) -> list[bytes]:
-        """Bytes of the header at each of the places, which ascend."""
-        held = {place: header for place in places if (header := self._held(place))}
-        missing = np.array([place for place in places if place not in held], np.int64)
-        if len(missing):
-            stops = missing + _HEADER
-            near = missing[-1] - max([self._last, *missing[:-1].tolist()]) < _GAP
-            stops[-1] += _AHEAD if near else 0
-            stops = np.minimum(stops, self._size)
-            bounds = coalesce(missing, stops, _GAP, _MAX_REQUEST)
-            ranges = [(int(missing[i]), int(stops[j - 1])) for i, j in pairwise(bounds.tolist())]
-            self._starts, self._blocks = [start for start, _ in ranges], self._fetch(ranges)
-        self._last = places[-1] if places else self._last
-        return [held.get(place) or self._held(place) for place in places]
-
-    def _held(self, place: int) -> bytes:
-        """Bytes of a header that are known already, else nothing."""
-        number = bisect_right(self._starts, place) - 1
-        if number < 0:
-            return b""
-        begin = place - self._starts[number]
-        end = min(begin + _HEADER, self._size - self._starts[number])
-        return self._blocks[number][begin:end] if end <= len(self._blocks[number]) else b""

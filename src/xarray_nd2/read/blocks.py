@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from xarray_nd2.format.layout import FrameLayout
 
-BLOCK_SIZE: Final = 32 * 1024 * 1024
+BLOCK_BYTES: Final = 32 * 1024 * 1024
 """Bytes of decoded pixels to aim at for one block."""
 
 
-def preferred_blocks(layout: FrameLayout, block_size: int = BLOCK_SIZE) -> dict[str, int]:
+def preferred_blocks(layout: FrameLayout, block_bytes: int = BLOCK_BYTES) -> dict[str, int]:
     """Block size along each dimension.
 
     Parameters
     ----------
     layout : FrameLayout
         Of the image.
-    block_size : int
+    block_bytes : int
         Bytes to aim at, and to stay below.
 
     Returns
@@ -34,12 +34,12 @@ def preferred_blocks(layout: FrameLayout, block_size: int = BLOCK_SIZE) -> dict[
     """
     blocks = dict(layout.sizes)
     frame_size = layout.height * layout.width * layout.pixel_size
-    frames = max(1, block_size // frame_size)
+    frames = max(1, block_bytes // frame_size)
     for name, size in reversed(layout.loops):
         # Even parts: 10 frames with room for 8 make blocks of 5.
         blocks[name] = math.ceil(size / math.ceil(size / frames))
         frames = max(1, frames // size)
-    if frame_size > block_size and layout.compression == "none":
-        rows = max(1, block_size // (layout.width * layout.pixel_size))
+    if frame_size > block_bytes and layout.compression == "none":
+        rows = max(1, block_bytes // (layout.width * layout.pixel_size))
         blocks["Y"] = math.ceil(layout.height / math.ceil(layout.height / rows))
     return blocks

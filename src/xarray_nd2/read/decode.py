@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
 from xarray_nd2.read.inflate import FrameStream
-from xarray_nd2.read.plan import MAX_REQUEST, coalesce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     Round = tuple[list[tuple[int, int]], Callable[[int, Bytes], None]]
 
 
-_INFLATING: Final = 256 * 1024 * 1024  # bytes of frames at a time
-_STREAMS: Final = 4096  # at a time; each takes some kilobytes however small it is
+_MAX_INFLATING_BYTES: Final = 256 * 1024 * 1024  # bytes of frames at a time
+_MAX_OPEN_STREAMS: Final = 4096  # at a time; each takes some kilobytes however small it is
 
 
 def empty_pixels(plan: ReadPlan) -> NDArray[Any]:
@@ -133,7 +133,7 @@ def _lossless_rounds(
             unfinished.append(stream)
             strips_of[stream.start] = strips
             inflating += needed
-            if inflating >= _INFLATING or len(unfinished) >= _STREAMS:
+            if inflating >= _MAX_INFLATING_BYTES or len(unfinished) >= _MAX_OPEN_STREAMS:
                 break  # the others when these are done
         if not unfinished:
             return
@@ -148,7 +148,7 @@ def _lossless_rounds(
             wanted = [(stream, stream.fetch_to) for stream in unfinished]
             starts = np.array([stream.at for stream, _ in wanted], np.int64)
             stops = np.array([stop for _, stop in wanted], np.int64)
-            bounds = coalesce(starts, stops, plan.gap, MAX_REQUEST)
+            bounds = coalesce_ranges(starts, stops, plan.gap, MAX_REQUEST_BYTES)
             groups = [wanted[i:j] for i, j in pairwise(bounds.tolist())]
             ranges = [(group[0][0].at, max(stop for _, stop in group)) for group in groups]
             yield ranges, partial(_feed, groups, finish)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from types import ModuleType
 
-_ERRORS: Final[tuple[type[Exception], ...]] = (zlib.error, _zlib.error)
-_MARGIN: Final = 1.1  # fetched more than estimated, for rows do not all compress alike
-_LEAST: Final = 4096
-_NEARLY_ALL: Final = 0.85  # share of a stream that is not worth stopping at
-_PIECE: Final = 16 * 1024 * 1024  # bytes inflated at a time
-_ODD: Final = 4096  # bytes that a frame may have more than its rows
+_INFLATE_ERRORS: Final[tuple[type[Exception], ...]] = (zlib.error, _zlib.error)
+_FETCH_MARGIN: Final = 1.1  # fetched more than estimated, for rows do not all compress alike
+_LEAST_FETCH_BYTES: Final = 4096
+_WHOLE_STREAM_SHARE: Final = 0.85  # share of a stream that is not worth stopping at
+_INFLATED_PIECE_BYTES: Final = 16 * 1024 * 1024  # bytes inflated at a time
+_MAX_SURPLUS_BYTES: Final = 4096  # bytes that a frame may have more than its rows
 
 
 class FrameStream:
@@ -82,8 +82,8 @@ class FrameStream:
     def fetch_to(self) -> int:
         """Byte of the file up to which to read next."""
         missing = (self._needed - self._inflated) * self._rate
-        stop = self.at + int(missing * _MARGIN) + _LEAST
-        almost = self.start + int(_NEARLY_ALL * (self._stop - self.start))
+        stop = self.at + int(missing * _FETCH_MARGIN) + _LEAST_FETCH_BYTES
+        almost = self.start + int(_WHOLE_STREAM_SHARE * (self._stop - self.start))
         return self._stop if stop >= almost else stop
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -97,7 +97,7 @@ class FrameStream:
         self.at += len(data)
         try:
             self._inflate(data)
-        except _ERRORS as error:
+        except _INFLATE_ERRORS as error:
             raise ND2FormatError(
                 f"frame {self.frame} does not inflate, near byte {self.at}: {error}"
             ) from error
@@ -113,7 +113,9 @@ class FrameStream:
     def _inflate(self, data: bytes | bytearray | memoryview) -> None:
         # No more at a time, and in all, than is needed: a bomb does not get past it.
         while self._inflated < self._needed:
-            part = self._inflater.decompress(data, min(_PIECE, self._needed - self._inflated))
+            part = self._inflater.decompress(
+                data, min(_INFLATED_PIECE_BYTES, self._needed - self._inflated)
+            )
             if not part:
                 return
             kept = part[max(0, self.first - self._inflated) :]
@@ -123,7 +125,7 @@ class FrameStream:
             data = self._inflater.unconsumed_tail
         if self._whole and not self._inflater.eof:
             # The checksum follows; a frame may have a few bytes more than its rows.
-            self._inflated += len(self._inflater.decompress(data, _ODD))
+            self._inflated += len(self._inflater.decompress(data, _MAX_SURPLUS_BYTES))
 
 
 class FrameCache:

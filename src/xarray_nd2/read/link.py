@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_ABOUT: Final = 1.15  # times as long is about as quick
+_ABOUT_AS_QUICK: Final = 1.15  # times as long is about as quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Link:
         read_over = np.concatenate([[0], np.cumsum(times * sizes)])
         requests = merged[-1] + 1 - merged
         seconds = self.seconds(requests, needed + read_over, concurrency)
-        best = int(np.argmax(seconds <= seconds.min() * _ABOUT))
+        best = int(np.argmax(seconds <= seconds.min() * _ABOUT_AS_QUICK))
         return int(sizes[best - 1]) if best else 0
 
 
@@ -130,12 +130,14 @@ class LinkObserver:
         The estimate until something was observed.
     """
 
-    _WEIGHT = 0.3  # of a new observation against all before it
-    _SMALL = 65_536  # bytes of an answer whose only known time is nearly all waiting
+    _NEW_WEIGHT = 0.3  # of a new observation against all before it
+    _SMALL_ANSWER_BYTES = 65_536  # bytes of an answer whose only known time is nearly all waiting
     _LEAST_BYTES = 200_000
     _LEAST_SECONDS = 0.001
     _TELLING_SECONDS = 0.04
-    _MOST = 1.25e9  # bytes per second, 10 Gbit: what seems faster had been waiting in a buffer
+    _MAX_BANDWIDTH = (
+        1.25e9  # bytes per second, 10 Gbit: what seems faster had been waiting in a buffer
+    )
 
     def __init__(self, prior: Link) -> None:
         self._link = prior
@@ -152,7 +154,7 @@ class LinkObserver:
         waits = [
             (answer.first_byte or answer.last_byte) - answer.asked
             for answer in answers
-            if answer.first_byte is not None or answer.size <= self._SMALL
+            if answer.first_byte is not None or answer.size <= self._SMALL_ANSWER_BYTES
         ]
         first = min((a.first_byte for a in answers if a.first_byte is not None), default=None)
         size = sum(answer.size for answer in answers)
@@ -163,11 +165,11 @@ class LinkObserver:
                 self._latency_seen = True
             if first is not None and size >= self._LEAST_BYTES:
                 seconds = max(answer.last_byte for answer in answers) - first
-                rate = min(self._MOST, size / max(seconds, self._LEAST_SECONDS))
+                rate = min(self._MAX_BANDWIDTH, size / max(seconds, self._LEAST_SECONDS))
                 if seconds >= self._TELLING_SECONDS or rate > bandwidth:
                     bandwidth = self._mix(bandwidth, rate, fresh=not self._bandwidth_seen)
                     self._bandwidth_seen = True
             self._link = Link(latency, bandwidth, self._link.overhead)
 
     def _mix(self, known: float, seen: float, *, fresh: bool) -> float:
-        return seen if fresh else known + self._WEIGHT * (seen - known)
+        return seen if fresh else known + self._NEW_WEIGHT * (seen - known)

@@ -1,0 +1,176 @@
+"""The chunk map: the index of an ND2 file, with the name, offset and data length of every chunk.
+
+A map can hold millions of frames, so it is parsed in array operations, and the frames stay arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.format.container import FRAME_SEQUENCE, MAP_SIGNATURE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_ENTRY_VALUE_BYTES: Final = 16  # after each name: uint64 offset, uint64 data length
+_MAX_SEQUENCE_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkExtent:
+    """Where one chunk lies.
+
+    Attributes
+    ----------
+    offset : int
+        Byte of the file at which the chunk's header starts.
+    length : int or None
+        Bytes of data after header and name area; None where the map does not say.
+    stop : int
+        Where the next chunk starts; this one ends at or before it.
+    """
+
+    offset: int
+    length: int | None
+    stop: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ChunkMap:
+    """The index of an ND2 file.
+
+    Attributes
+    ----------
+    chunks : mapping of bytes to ChunkExtent
+        The chunks that are not one of a sequence, and number 0 of each sequence, by name.
+    frame_index, frame_offset, frame_length : ndarray of int64, shape (n,)
+        Sequence index, chunk offset and data length (-1 where unknown) of every frame, in the
+        order of the map.
+    boundaries : ndarray of int64
+        Sorted offsets of all chunks, the map's own last.
+    shared : ndarray of int64
+        Offsets that the map gives to more than one chunk; there are none in a sound file.
+    """
+
+    chunks: Mapping[bytes, ChunkExtent]
+    frame_index: NDArray[np.int64]
+    frame_offset: NDArray[np.int64]
+    frame_length: NDArray[np.int64]
+    boundaries: NDArray[np.int64]
+    shared: NDArray[np.int64]
+
+    def room(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes from each offset to the next chunk, -1 where none follows."""
+        following = np.searchsorted(self.boundaries, offsets, side="right")
+        known = following < len(self.boundaries)
+        nearest = self.boundaries[np.minimum(following, len(self.boundaries) - 1)]
+        return np.where(known, nearest - offsets, -1)
+
+
+def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
+    """Parse the data of the chunk map.
+
+    Entries have no fixed size: a name up to and with ``!``, then 16 binary bytes which may contain
+    ``!`` too. So every ``!`` is found at once, each is linked to the first one that lies after its
+    entry's 16 bytes, and the chain from the first is followed; all else is array arithmetic.
+
+    Parameters
+    ----------
+    data : bytes
+        The data of the map's chunk.
+    location : int
+        Offset of the map's chunk in the file.
+
+    Returns
+    -------
+    ChunkMap
+
+    Raises
+    ------
+    ND2FormatError
+        The map is not a list that ends with its signature.
+    """
+    damaged = ND2FormatError(f"the chunk map at byte {location} ends without its signature")
+    if data.count(b"!") > len(data) // 3:  # an entry has one name and few bytes that look so
+        raise damaged
+    buffer = np.frombuffer(data, np.uint8)
+    ends = _entry_ends(buffer)
+    starts = np.concatenate([[0], ends[:-1] + 1 + _ENTRY_VALUE_BYTES])[: len(ends)]
+    signed = np.flatnonzero(ends - starts + 1 == len(MAP_SIGNATURE))
+    last = next((i for i in signed if data[starts[i] : ends[i] + 1] == MAP_SIGNATURE), None)
+    if last is None:
+        raise damaged
+    starts, ends = starts[:last], ends[:last]
+
+    values = sliding_window_view(buffer, _ENTRY_VALUE_BYTES)[ends + 1].view("<u8")
+    # An offset past 2**63 is a lie; clipped, it still lies outside any file.
+    offsets, lengths = np.minimum(values, np.uint64(2**62)).astype(np.int64).T
+    lengths = np.where(lengths == offsets, -1, lengths)
+
+    number, bar = _sequence_number(buffer, starts, ends)
+    prefix = sliding_window_view(buffer, len(FRAME_SEQUENCE))[starts]
+    is_frame = (prefix == np.frombuffer(FRAME_SEQUENCE, np.uint8)).all(axis=1)
+    is_frame &= bar == starts + len(FRAME_SEQUENCE)
+
+    boundaries, times = np.unique(np.append(offsets, location), return_counts=True)
+    single = np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame))
+    following = np.searchsorted(boundaries, offsets[single], side="right")
+    stops = np.append(boundaries, location)[following]
+    columns = (starts, ends + 1, offsets, lengths)
+    chunks = {
+        data[start:end]: ChunkExtent(offset, length if length >= 0 else None, stop)
+        for start, end, offset, length, stop in zip(
+            *(column[single].tolist() for column in columns), stops.tolist(), strict=True
+        )
+    }
+    return ChunkMap(
+        chunks,
+        number[is_frame],
+        offsets[is_frame],
+        lengths[is_frame],
+        boundaries,
+        boundaries[times > 1],
+    )
+
+
+def _entry_ends(buffer: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Positions of the ``!`` that end the entries' names, up to the end of the buffer."""
+    marks = np.flatnonzero(buffer == ord("!"))
+    follows = np.searchsorted(marks, marks + 1 + _ENTRY_VALUE_BYTES).tolist()
+    chain = []
+    at = 0
+    while at < len(follows):
+        chain.append(at)
+        at = follows[at]
+    ends: NDArray[np.int64] = marks[chain].astype(np.int64)
+    return ends
+
+
+def _sequence_number(
+    buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number in names that end in ``|<number>!``, and where the bar is (-1 in other names)."""
+    number = np.zeros(len(starts), np.int64)
+    at = ends - 1
+    running = np.ones(len(starts), bool)
+    scale = 1
+    for _ in range(_MAX_SEQUENCE_DIGITS):
+        digit = buffer[np.maximum(at, 0)].astype(np.int64) - ord("0")
+        running &= (digit >= 0) & (digit <= 9) & (at > starts)
+        if not running.any():
+            break
+        number += np.where(running, digit * scale, 0)
+        at = np.where(running, at - 1, at)
+        scale *= 10
+    # Nobody writes a number with zeros before it; it is one that was damaged.
+    digits = ends - 1 - at
+    plain = (digits == 1) | (number >= 10 ** np.maximum(digits - 1, 0))
+    numbered = (digits > 0) & plain & (buffer[np.maximum(at, 0)] == ord("|"))
+    return np.where(numbered, number, -1), np.where(numbered, at, -1)

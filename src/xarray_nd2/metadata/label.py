@@ -1,0 +1,47 @@
+"""What a label is, and how labels are written so that they can be found again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
+"""Dimensions, values and attributes."""
+
+_LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known to
+_LONGEST_NAME: Final = (
+    255  # characters; an array of names takes as much for each as for the longest
+)
+
+
+def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Multiples of a step as one would write them: 0.3 instead of 0.30000000000000004.
+
+    So a label that was typed is found, and a slice has both of its ends.
+    """
+    rounded = np.round(values, _LABEL_DECIMALS)
+    return rounded if (np.diff(rounded) > 0).all() else values
+
+
+def distinct_names(names: list[str]) -> list[str]:
+    """Names made distinct by numbering those that come again.
+
+    Examples
+    --------
+    >>> distinct_names(["DAPI", "GFP", "DAPI"])
+    ['DAPI', 'GFP', 'DAPI (2)']
+    """
+    taken: dict[str, int] = {}
+    result = []
+    for given in names:
+        name = distinct = str(given)[:_LONGEST_NAME]
+        while distinct in taken:
+            taken[name] += 1
+            distinct = f"{name} ({taken[name]})"
+        taken[distinct] = 1
+        result.append(distinct)
+    return result
