@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import ROOT
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks._bench import Group
 
-ROOT = Path(__file__).parents[2]
 MARKED = "before\n<!-- measured:start -->\nold\n<!-- measured:end -->\nafter\n"
 
 

@@ -11,21 +11,21 @@ import io
 import re
 import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import s3fs
 
+from tests.conftest import ROOT
 from xarray_nd2.testing import Channel, write_nd2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from xarray_nd2.testing import RangeServer, S3Server
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The host that the docs name, for which a server on the loopback stands in.
 HOST = "https://data.example.org"
