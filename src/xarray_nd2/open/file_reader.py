@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
+from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +93,7 @@ class FileReader:
         missing = np.array([piece is None for piece in pieces], bool)
         starts, ends = places[missing], stops[missing]
         ends[-1:] = np.minimum(ends[-1:] + read_ahead, self.size)
-        batches = _batches(_coalesced(starts, ends, MAX_REQUEST_BYTES))
+        batches = in_batches(_coalesced(starts, ends, MAX_REQUEST_BYTES), _MAX_SCATTERED_BYTES)
         for place, stop, piece in zip(places.tolist(), stops.tolist(), pieces, strict=True):
             data = piece
             while data is None and (data := self._held(place, stop)) is None:
@@ -143,17 +143,3 @@ def _coalesced(
     """Ranges to request for sorted ranges that are needed."""
     bounds = coalesce_ranges(starts, stops, MAX_GAP_BYTES, max_request)
     return [(int(starts[i]), int(stops[i:j].max())) for i, j in pairwise(bounds.tolist())]
-
-
-def _batches(ranges: Ranges) -> Iterator[Ranges]:
-    """Split ranges into runs that are not too much for the memory."""
-    batch: Ranges = []
-    size = 0
-    for start, stop in ranges:
-        if batch and size + stop - start > _MAX_SCATTERED_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append((start, stop))
-        size += stop - start
-    if batch:
-        yield batch

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
+    Ranges = list[tuple[int, int]]
 
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 """Ranges are split above this, so that one frame uses several connections."""
@@ -61,3 +64,23 @@ def group_bounds(breaks: NDArray[np.bool_], count: int) -> NDArray[Any]:
     array([0, 2, 4])
     """
     return np.concatenate([[0], np.flatnonzero(breaks) + 1, [count]]).astype(np.int64)
+
+
+def in_batches(ranges: Ranges, max_bytes: int) -> Iterator[Ranges]:
+    """Split ranges into runs of no more than `max_bytes`; a larger range is a run of its own.
+
+    Examples
+    --------
+    >>> list(in_batches([(0, 6), (8, 12), (20, 40)], max_bytes=10))
+    [[(0, 6), (8, 12)], [(20, 40)]]
+    """
+    batch: Ranges = []
+    size = 0
+    for start, stop in ranges:
+        if batch and size + stop - start > max_bytes:
+            yield batch
+            batch, size = [], 0
+        batch.append((start, stop))
+        size += stop - start
+    if batch:
+        yield batch
