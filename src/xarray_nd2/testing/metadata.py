@@ -22,10 +22,10 @@ __all__ = [
     "Channel",
     "Loop",
     "Point",
-    "image_attributes",
+    "attributes",
     "experiment",
     "periods_loop",
-    "picture_metadata",
+    "picture",
     "positions_loop",
     "text_info",
     "time_loop",
@@ -198,14 +198,14 @@ def experiment(loops: Sequence[Loop]) -> Tree:
     }
 
 
-def image_attributes(
+def attributes(
     *,
     shape: tuple[int, int, int],
     kind: str,
     bits: int,
     bits_significant: int,
     row_stride: int,
-    frame_count: int,
+    frames: int,
     compression: str | None,
     compression_level: int,
 ) -> Tree:
@@ -221,7 +221,7 @@ def image_attributes(
         Of a component in memory, and those that carry a value.
     row_stride : int
         Bytes from one row to the next.
-    frame_count : int
+    frames : int
         Frames of the experiment, missing ones too.
     compression : {"lossless", "lossy"} or None
         How frames are compressed.
@@ -236,7 +236,7 @@ def image_attributes(
         "uiComp": components,
         "uiBpcInMemory": bits,
         "uiBpcSignificant": bits_significant,
-        "uiSequenceCount": frame_count,
+        "uiSequenceCount": frames,
         "uiTileWidth": width,
         "uiTileHeight": height,
         "eCompression": _COMPRESSION_CODES[compression],
@@ -246,9 +246,7 @@ def image_attributes(
     }
 
 
-def picture_metadata(
-    channels: Sequence[Channel], *, samples: int, pixel_size: float, stage: Point
-) -> Tree:
+def picture(channels: Sequence[Channel], *, samples: int, pixel_size: float, stage: Point) -> Tree:
     """Calibration (µm per pixel), stage position (µm) and channels of `samples` components."""
     x, y, z = stage
     return {

@@ -178,7 +178,7 @@ def write_nd2(
     picture = encoded(
         "ImageMetadataSeq{}|0!",
         "SLxPictureMetadata",
-        metadata.picture_metadata(
+        metadata.picture(
             _described_channels(channels, image),
             samples=image.sample_count,
             pixel_size=pixel_size,
@@ -188,13 +188,13 @@ def write_nd2(
     attributes = encoded(
         "ImageAttributes{}!",
         "SLxImageAttributes",
-        metadata.image_attributes(
+        metadata.attributes(
             shape=(image.sizes["Y"], image.sizes["X"], image.component_count),
             kind=image.dtype.kind,
             bits=bits,
             bits_significant=bits_significant,
             row_stride=row_stride,
-            frame_count=image.frame_count,
+            frames=image.frame_count,
             compression=compression,
             compression_level=compression_level,
         ),
