@@ -142,14 +142,14 @@ def _follow_and_compare(
     console.print(_cost_table(size, sum(look.window.nbytes for look in looks), windows, whole))
     errors = np.linalg.norm(places - sample.place(np.arange(sample.stack_count)), axis=1)
     same = "the same" if np.array_equal(places, whole_places) else "not the same"
+    link = f"{_SLOW_LINK_BITS_PER_SECOND / 1e6:.0f} Mbit/s"
     seconds = [cost.fetched_bytes * 8 / _SLOW_LINK_BITS_PER_SECOND for cost in (windows, whole)]
     console.print(
         f"The cell was found at most {errors.max():.2f} µm from where it was.\n"
         f"Cut from whole frames, the places are {same}.\n"
         "What lies between the rows of a window is fetched too: to ask for each row takes longer.\n"
         f"The store counts bytes and requests. It delays each answer by {server.latency * 1e3:.0f} ms,"
-        f" but is on this\nmachine: at {_SLOW_LINK_BITS_PER_SECOND / 1e6:.0f} Mbit/s the bytes alone would take"
-        f" {seconds[0]:.1f} s and {seconds[1]:.1f} s.\n",
+        f" but is on this\nmachine: at {link} the bytes alone would take {seconds[0]:.1f} s and {seconds[1]:.1f} s.\n",
         soft_wrap=True,
     )
 
