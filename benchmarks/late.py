@@ -131,8 +131,8 @@ def run(bench: Bench) -> Group:
         "late",
         "Crops that come late",
         f"Megabytes read of {count} frames of two channels for a crop of "
-        f"{CROP_EDGE_PIXELS}² pixels with both channels, beside what the rows of the crop span in the frames that are needed: with "
-        "`chunks=None` (lazy), with `chunks={}` (dask), and with the package dask-array in the place "
+        f"{CROP_EDGE_PIXELS}² pixels with both channels, beside what the rows of the crop "
+        "span in the frames that are needed: with `chunks=None` (lazy), with `chunks={}` (dask), and with the package dask-array in the place "
         "of `dask.array`"
         + (f", which is {missing} here." if missing else ".")
         + " Without dask, whatever computes does so at once and with all pixels.",
