@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CROP_EDGE_PIXELS = 256
 CROP_ROWS, CROP_COLUMNS = slice(100, 100 + CROP_EDGE_PIXELS), slice(300, 300 + CROP_EDGE_PIXELS)
+CROP_WINDOW = {"Y": CROP_ROWS, "X": CROP_COLUMNS}
 _MAX_SHARE_OF_ROWS = 1.025  # of the bytes of whole rows
 
 
@@ -27,8 +28,8 @@ def run(bench: Bench) -> Group:
     """Crop a frame of two channels, and a large one."""
     server = bench.server(LATENCY_ONLY_NETWORK)
     files = bench.files
-    small = {"T": files.middle, "Y": CROP_ROWS, "X": CROP_COLUMNS}
-    large = {"Y": CROP_ROWS, "X": CROP_COLUMNS}
+    small = {"T": files.middle, **CROP_WINDOW}
+    large = CROP_WINDOW
     tiles = {"Zarr, tiles of 256²": server.url(files.frames_tiles)}
     planes = {"Zarr, a chunk a plane": server.url(files.frames_planes)}
     large_tiles = {"Zarr, tiles of 256²": server.url(files.huge_tiles)}

@@ -8,7 +8,7 @@ from benchmarks._bench import Group, slower_row, traffic_of
 from benchmarks._clients import open_ours
 from benchmarks._measure import Contender, in_turns
 from benchmarks._server import CLOUD_NETWORK, LAN_NETWORK, WAN_NETWORK
-from benchmarks.crops import CROP_COLUMNS, CROP_EDGE_PIXELS, CROP_ROWS
+from benchmarks.crops import CROP_EDGE_PIXELS, CROP_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FIXED_GAPS = {"0": 0, "4k": 4096, "16k": 16_384, "64k": 65_536, "1M": 2**20, "100M": 100_000_000}
 _MAX_RATIO = 1.35
-_CROP_INDEXERS = {"Y": CROP_ROWS, "X": CROP_COLUMNS}
 
 
 def run(bench: Bench) -> Group:
@@ -50,7 +49,7 @@ def _crop(bench: Bench, network: Network) -> tuple[Row, Sequence[str]]:
         for name, gap in ({"automatic": None} | FIXED_GAPS).items()
     }
     contenders = {
-        name: Contender(lambda _, image=image: image.isel(_CROP_INDEXERS).values)  # type: ignore[misc]
+        name: Contender(lambda _, image=image: image.isel(CROP_WINDOW).values)  # type: ignore[misc]
         for name, image in images.items()
     }
     # What takes milliseconds is repeated more often.
@@ -58,7 +57,7 @@ def _crop(bench: Bench, network: Network) -> tuple[Row, Sequence[str]]:
     times = in_turns(contenders, repetitions)
     best = min(FIXED_GAPS, key=lambda name: times[name].median)
     traffics = {
-        name: traffic_of(server, lambda image=image: image.isel(_CROP_INDEXERS).values)  # type: ignore[misc]
+        name: traffic_of(server, lambda image=image: image.isel(CROP_WINDOW).values)  # type: ignore[misc]
         for name, image in images.items()
     }
     traffic = traffics["automatic"]

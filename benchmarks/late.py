@@ -15,7 +15,7 @@ from benchmarks._clients import open_ours
 from benchmarks._files import CHANNEL_NAMES, FRAME_ROW_BYTES, FRAME_SIDE_PIXELS
 from benchmarks._server import LOOPBACK_NETWORK
 from benchmarks._worker import worker_process
-from benchmarks.crops import CROP_COLUMNS, CROP_EDGE_PIXELS, CROP_ROWS
+from benchmarks.crops import CROP_EDGE_PIXELS, CROP_ROWS, CROP_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from benchmarks._bench import Bench
 
 _CROP_TIME = 10
-_CROP_WINDOW = {"Y": CROP_ROWS, "X": CROP_COLUMNS}
-_CROP_INDEXERS: dict[str, Any] = {"T": _CROP_TIME, **_CROP_WINDOW}
+_CROP_INDEXERS: dict[str, Any] = {"T": _CROP_TIME, **CROP_WINDOW}
 _MAX_GAP_BYTES = FRAME_ROW_BYTES  # the rows of a crop are read together, frames are not
 _CROP_SPAN_BYTES = FRAME_ROW_BYTES * (CROP_EDGE_PIXELS - 1) + (
     FRAME_ROW_BYTES * CROP_EDGE_PIXELS // FRAME_SIDE_PIXELS
@@ -93,16 +92,16 @@ LATE_CROPS: dict[str, tuple[Callable[[Any], Any], int]] = {
         1,
     ),
     "list of times, then crop": (
-        lambda image: image.isel(T=[3, _CROP_TIME + 1, _CROP_TIME]).isel(_CROP_WINDOW).compute(),
+        lambda image: image.isel(T=[3, _CROP_TIME + 1, _CROP_TIME]).isel(CROP_WINDOW).compute(),
         3,
     ),
     "two crops of one block": (_two_crops, 2),
     "`chunk`, then crop": (lambda image: image.chunk({"T": 1}).isel(_CROP_INDEXERS).compute(), 1),
     "`persist` of a crop, then crop": (
-        lambda image: image.isel(_CROP_WINDOW).persist().isel(T=_CROP_TIME).compute(),
+        lambda image: image.isel(CROP_WINDOW).persist().isel(T=_CROP_TIME).compute(),
         0,  # of every frame
     ),
-    "`max` over T of a crop": (lambda image: image.isel(_CROP_WINDOW).max("T").compute(), 0),
+    "`max` over T of a crop": (lambda image: image.isel(CROP_WINDOW).max("T").compute(), 0),
 }
 """What is done with an image, and how many frames it needs the crop of; 0 for all."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks._bench import Group, slower_row
 from benchmarks._clients import open_nd2, open_ours
 from benchmarks._measure import Contender, in_turns
-from benchmarks.crops import CROP_COLUMNS, CROP_ROWS, crop_by_nd2
+from benchmarks.crops import CROP_WINDOW, crop_by_nd2
 
 if TYPE_CHECKING:
     from benchmarks._bench import Bench
@@ -23,8 +23,8 @@ def run(bench: Bench) -> Group:
     """Open, crop and read a file."""
     path = str(bench.files.frames)
     count = bench.files.frame_count
-    one: dict[str, Any] = {"T": bench.files.middle, "Y": CROP_ROWS, "X": CROP_COLUMNS}
-    window: dict[str, Any] = {"Y": CROP_ROWS, "X": CROP_COLUMNS}
+    one: dict[str, Any] = {"T": bench.files.middle, **CROP_WINDOW}
+    window: dict[str, Any] = {**CROP_WINDOW}
     lazy, dask = open_ours(path).image, open_ours(path, chunks={}).image
 
     def open_with_nd2(_: Any) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from xarray_nd2.testing import metadata
 from xarray_nd2.testing.chunks import ChunkWriter
 from xarray_nd2.testing.image import (
     checked_image,
@@ -26,7 +25,17 @@ from xarray_nd2.testing.image import (
     raise_unless,
     stored_frames,
 )
-from xarray_nd2.testing.metadata import Channel
+from xarray_nd2.testing.metadata import (
+    Channel,
+    attributes,
+    experiment,
+    periods_loop,
+    picture,
+    positions_loop,
+    time_loop,
+    z_loop,
+)
+from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.variant import lite_variant, variant_xml
 
 if TYPE_CHECKING:
@@ -175,20 +184,20 @@ def write_nd2(
             return {chunk.format("LV"): lite_variant({root: tree})}
         return {chunk.format(""): variant_xml(tree)}
 
-    picture = encoded(
+    picture_chunk = encoded(
         "ImageMetadataSeq{}|0!",
         "SLxPictureMetadata",
-        metadata.picture(
+        picture(
             _described_channels(channels, image),
             samples=image.sample_count,
             pixel_size=pixel_size,
             stage=(0.0, 0.0, 0.0) if stage is None else stage[0],
         ),
     )
-    attributes = encoded(
+    attributes_chunk = encoded(
         "ImageAttributes{}!",
         "SLxImageAttributes",
-        metadata.attributes(
+        attributes(
             shape=(image.sizes["Y"], image.sizes["X"], image.component_count),
             kind=image.dtype.kind,
             bits=bits,
@@ -202,14 +211,16 @@ def write_nd2(
     first: dict[str, bytes] = {}
     last: dict[str, bytes] = {}
     if loops:
-        first |= encoded("ImageMetadata{}!", "SLxExperiment", metadata.experiment(loops))
-    first |= picture
+        first |= encoded("ImageMetadata{}!", "SLxExperiment", experiment(loops))
+    first |= picture_chunk
     if text_info is not None:
-        last |= encoded("ImageTextInfo{}!", "SLxImageTextInfo", metadata.text_info(text_info))
+        last |= encoded("ImageTextInfo{}!", "SLxImageTextInfo", text_info_tree(text_info))
     if timestamps is not None:
         last["CustomData|AcqTimesCache!"] = times.tobytes()
     before, after = (
-        (first, last | attributes) if metadata_at == "start" else (attributes, first | last)
+        (first, last | attributes_chunk)
+        if metadata_at == "start"
+        else (attributes_chunk, first | last)
     )
 
     with _opened_for_writing(file) as sink:
@@ -294,16 +305,16 @@ def _experiment_loops(
             f"periods have {counts} times, T is {sizes['T']}",
         )
         loops["T"] = (
-            metadata.time_loop(sizes["T"], period)
+            time_loop(sizes["T"], period)
             if periods is None
-            else metadata.periods_loop([(n, s) for n, (_, s) in zip(counts, periods, strict=True)])
+            else periods_loop([(n, s) for n, (_, s) in zip(counts, periods, strict=True)])
         )
     if "Z" in sizes:
-        loops["Z"] = metadata.z_loop(sizes["Z"], z_step)
+        loops["Z"] = z_loop(sizes["Z"], z_step)
     if "P" in sizes:
         count = sizes["P"]
         names = [""] * count if names is None else names
         raise_unless(len(names) == count, f"positions have {len(names)} names, P is {count}")
         places = [(0.0, 0.0, 0.0)] * count if stage is None else stage
-        loops["P"] = metadata.positions_loop(names, places, use_z=stage is not None)
+        loops["P"] = positions_loop(names, places, use_z=stage is not None)
     return [loops[dim] for dim in loop_dims(sizes)]
