@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks._bench import Group
 
-GROUPS = (
+GROUP_NAMES = (
     "opening",
     "crops",
     "frames",
@@ -39,7 +39,7 @@ def measure(names: Sequence[str], *, quick: bool) -> list[Group]:
     Parameters
     ----------
     names : sequence of str
-        Groups to run, of `GROUPS`.
+        Groups to run, of `GROUP_NAMES`.
     quick : bool
         Whether to read less and less often.
     """
@@ -64,7 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> list[Group]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller files, fewer repetitions")
     parser.add_argument(
-        "--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="NAME", help=", ".join(GROUPS)
+        "--only",
+        nargs="+",
+        choices=GROUP_NAMES,
+        default=GROUP_NAMES,
+        metavar="NAME",
+        help=", ".join(GROUP_NAMES),
     )
     parser.add_argument(
         "--output",
@@ -75,13 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Group]:
     )
     chosen = parser.parse_args(arguments)
     groups = measure(chosen.only, quick=chosen.quick)
-    for line in _report.missed(groups):
+    for line in _report.missed_floors(groups):
         print(f"missed: {line}")
     if chosen.output is not None:
-        _report.write(chosen.output, groups, quick=chosen.quick)
+        _report.write_tables(chosen.output, groups, quick=chosen.quick)
         _report.update_page(chosen.output.with_suffix(".md"), chosen.output)
         readme = chosen.output.resolve().parents[1] / "README.md"
-        if len(groups) == len(GROUPS) and not chosen.quick and readme.is_file():
+        if len(groups) == len(GROUP_NAMES) and not chosen.quick and readme.is_file():
             _report.update_readme(readme, groups)
     return groups
 

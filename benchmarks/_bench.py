@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from benchmarks._files import Files
 from benchmarks._measure import Ratio
-from benchmarks._server import Server
+from benchmarks._server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from benchmarks._measure import Times
-    from benchmarks._server import Network, Traffic
+    from benchmarks._server import Network, Server, Traffic
 
     Unit = Literal["s", "B", "MB/s", "requests", "round trips", "tasks", "ROIs/s"]
 
-_TIMED = {"s", "ROIs/s"}
+_TIMED_UNITS = {"s", "ROIs/s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Row:
     @property
     def counted(self) -> bool:
         """Whether the number is the same on every machine."""
-        return self.unit not in _TIMED
+        return self.unit not in _TIMED_UNITS
 
     @property
     def reached(self) -> bool:
@@ -140,18 +139,13 @@ class Bench:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
     def server(self, network: Network) -> Server:
         """Server behind a network; each is another host, since clients learn what a host is like."""
         if network.name not in self._servers:
-            server = self._stack.enter_context(Server(self._folder, network))
+            server = self._stack.enter_context(serving(self._folder, network))
             self._servers[network.name] = server
         return self._servers[network.name]
 
@@ -163,7 +157,7 @@ def traffic_of(server: Server, read: Callable[[], object]) -> Traffic:
     return server.traffic()
 
 
-def faster(
+def faster_row(
     what: str,
     times: dict[str, Times],
     ours: str,
@@ -172,21 +166,21 @@ def faster(
     *,
     headline: str = "",
 ) -> Row:
-    """Row of how many times as long another takes."""
+    """Row of how many times as long another takes, which should be at `least` so many."""
     floor = None if least is None else Floor(least, "least")
     ratio = times[theirs].per(times[ours])
     return Row(what, "s", times[ours].median, theirs, times[theirs].median, ratio, floor, headline)
 
 
-def slower(
+def slower_row(
     what: str, times: dict[str, Times], ours: str, theirs: str, most: float | None = None
 ) -> Row:
-    """Row of how many times as long as another we take."""
+    """Row of how many times as long as another we take, which should be at `most` so many."""
     floor = None if most is None else Floor(most)
     ratio = times[ours].per(times[theirs])
     return Row(what, "s", times[ours].median, theirs, times[theirs].median, ratio, floor)
 
 
-def exactly(ratio: float) -> Ratio:
+def constant_ratio(ratio: float) -> Ratio:
     """A ratio of numbers that do not vary."""
     return Ratio(ratio, ratio, ratio)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHANNELS = ("DAPI", "GFP")
-SIDE = 1024  # pixels of the frames of `Files.frames`, whose channels are two
-FRAME_SIZE = SIDE * SIDE * len(CHANNELS) * 2
+CHANNEL_NAMES = ("DAPI", "GFP")
+FRAME_SIDE_PIXELS = 1024  # pixels of the frames of `Files.frames`, whose channels are two
+FRAME_ROW_BYTES = FRAME_SIDE_PIXELS * len(CHANNEL_NAMES) * 2
+FRAME_BYTES = FRAME_SIDE_PIXELS * FRAME_ROW_BYTES
 
 
 class Files:
@@ -75,16 +76,16 @@ class Files:
         """Losslessly compressed frames of what a camera counts: smooth light with its shot noise."""
         path = self.folder / "lossless.nd2"
         rng = np.random.default_rng(7)
-        y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+        y, x = np.mgrid[:FRAME_SIDE_PIXELS, :FRAME_SIDE_PIXELS] / FRAME_SIDE_PIXELS
         light = 110 + 60 * np.exp(-((y - 0.5) ** 2 + (x - 0.4) ** 2) * 8)
-        for top, left in rng.integers(0, SIDE - 40, (60, 2)):  # cells
+        for top, left in rng.integers(0, FRAME_SIDE_PIXELS - 40, (60, 2)):  # cells
             light[top : top + 40, left : left + 40] += 300
 
         def counts(_: int) -> NDArray[np.uint16]:
             counted: NDArray[np.uint16] = rng.poisson(light).astype(np.uint16)
             return counted
 
-        sizes = {"T": self.lossless_count, "Y": SIDE, "X": SIDE}
+        sizes = {"T": self.lossless_count, "Y": FRAME_SIDE_PIXELS, "X": FRAME_SIDE_PIXELS}
         write_nd2(path, counts, "TYX", sizes=sizes, dtype="u2", compression="lossless")
         return path
 
@@ -98,7 +99,7 @@ class Files:
     @cached_property
     def frames_planes(self) -> Path:
         """Zarr copy of all frames, a chunk for each plane."""
-        return self._copy_frames("frames-planes.zarr", SIDE, range(self.frame_count))
+        return self._copy_frames("frames-planes.zarr", FRAME_SIDE_PIXELS, range(self.frame_count))
 
     @cached_property
     def frames_tiles(self) -> Path:
@@ -117,15 +118,32 @@ class Files:
 
     def _write_frames(self, name: str, count: int) -> Path:
         path = self.folder / name
-        sizes = {"T": count, "C": len(CHANNELS), "Y": SIDE, "X": SIDE}
-        write_nd2(path, _stamped(2, SIDE), "TCYX", sizes=sizes, dtype="u2", channels=CHANNELS)
+        sizes = {
+            "T": count,
+            "C": len(CHANNEL_NAMES),
+            "Y": FRAME_SIDE_PIXELS,
+            "X": FRAME_SIDE_PIXELS,
+        }
+        write_nd2(
+            path,
+            _stamped(2, FRAME_SIDE_PIXELS),
+            "TCYX",
+            sizes=sizes,
+            dtype="u2",
+            channels=CHANNEL_NAMES,
+        )
         return path
 
     def _copy_frames(self, name: str, side: int, frames: range) -> Path:
         path = self.folder / name
-        sizes = {"T": self.frame_count, "C": len(CHANNELS), "Y": SIDE, "X": SIDE}
+        sizes = {
+            "T": self.frame_count,
+            "C": len(CHANNEL_NAMES),
+            "Y": FRAME_SIDE_PIXELS,
+            "X": FRAME_SIDE_PIXELS,
+        }
         array = _new_zarr(path, sizes, (1, 1, side, side))
-        pixels = _stamped(2, SIDE)
+        pixels = _stamped(2, FRAME_SIDE_PIXELS)
         for t in frames:
             array[t] = pixels(t)
         _consolidate(path)
@@ -145,7 +163,7 @@ def _stamped(channels: int, side: int) -> Callable[[int], NDArray[np.uint16]]:
 
 
 def _new_zarr(path: Path, sizes: dict[str, int], chunks: tuple[int, ...]) -> Any:
-    import zarr  # not in every worker
+    import zarr  # not in every worker process
 
     group = zarr.open_group(str(path), mode="w", zarr_format=2)
     return group.create_array(

@@ -86,7 +86,7 @@ def in_turns(
     for turn in range(-1 if warm else 0, repetitions):
         # In any order, since each leaves the machine and its connections in some state to the next.
         for name in order.sample(names, len(names)) if turn > 0 else names:
-            result, taken = _timed(contenders[name])
+            result, taken = _time_once(contenders[name])
             if turn >= 0:
                 seconds[name].append(taken)
             if turn <= 0 and isinstance(result, np.ndarray):
@@ -98,7 +98,7 @@ def in_turns(
     return {name: Times(tuple(values)) for name, values in seconds.items()}
 
 
-def _timed(contender: Contender) -> tuple[Any, float]:
+def _time_once(contender: Contender) -> tuple[Any, float]:
     state = contender.prepare()
     try:
         gc.collect()

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from benchmarks._bench import Group, Row
 
-MARKS = ("<!-- measured:start -->", "<!-- measured:end -->")
-PLOT = "measured.png"
-TIMES = "\N{MULTIPLICATION SIGN}"
-_HEADER = ("what", "unit", "xarray-nd2", "other", "compared", "ratio", "floor", "")
-_PACKAGES = ("xarray-nd2", "nd2", "xarray", "dask", "fsspec", "aiohttp", "zarr", "numpy")
+TABLE_MARKS = ("<!-- measured:start -->", "<!-- measured:end -->")
+PLOT_NAME = "measured.png"
+TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
+_GROUP_HEADER = ("what", "unit", "xarray-nd2", "other", "compared", "ratio", "floor", "")
+_VERSIONED_PACKAGES = ("xarray-nd2", "nd2", "xarray", "dask", "fsspec", "aiohttp", "zarr", "numpy")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown table, its columns aligned so that it can be read as it stands."""
     lines = [header, *rows]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(header))]
@@ -34,7 +34,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([joined(header), rule, *map(joined, rows)])
 
 
-def number(value: float | None, unit: str) -> str:
+def shown_number(value: float | None, unit: str) -> str:
     """A value as it is shown in a column that names its unit."""
     if value is None:
         return ""
@@ -58,7 +58,7 @@ def verdict(row: Row) -> str:
     return f"reached; aim {aim:g}"
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def row_cells(row: Row) -> tuple[str, ...]:
     """Columns of a row."""
     ratio = floor = ""
     if row.ratio is not None:
@@ -68,11 +68,11 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.floor is not None:
         limit = f"{row.floor.limit:,.0f}" if row.floor.limit > 100 else f"{row.floor.limit:g}"
         floor = f"{'≤' if row.floor.side == 'most' else '≥'} {limit}"
-    theirs = number(row.theirs, row.unit)
+    theirs = shown_number(row.theirs, row.unit)
     return (
         row.what,
         row.unit,
-        number(row.ours, row.unit),
+        shown_number(row.ours, row.unit),
         row.against,
         theirs,
         ratio,
@@ -85,12 +85,12 @@ def group_text(group: Group) -> str:
     """Section of the docs for a group."""
     parts = [f"## {group.title}", group.text]
     if group.rows:
-        parts.append(table(_HEADER, [cells(row) for row in group.rows]))
-    parts += [table(header, rows) for header, rows in group.tables]
+        parts.append(markdown_table(_GROUP_HEADER, [row_cells(row) for row in group.rows]))
+    parts += [markdown_table(header, rows) for header, rows in group.tables]
     return "\n\n".join(parts) + "\n"
 
 
-def missed(groups: Sequence[Group]) -> list[str]:
+def missed_floors(groups: Sequence[Group]) -> list[str]:
     """A line for each floor that is missed."""
     return [
         f"{group.name}: {row.what}, {row.unit}{row.against and f' against {row.against}'}: "
@@ -101,17 +101,17 @@ def missed(groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def write(output: Path, groups: Sequence[Group], *, quick: bool) -> None:
+def write_tables(output: Path, groups: Sequence[Group], *, quick: bool) -> None:
     """Write a Markdown table for each group, the overview and the plot."""
     output.mkdir(parents=True, exist_ok=True)
     for group in groups:
         (output / f"{group.name}.md").write_text(group_text(group), "utf-8")
-    plot(output / PLOT, groups)
+    plot_headlines(output / PLOT_NAME, groups)
     # Named so that it comes first.
     (output / "0-overview.md").write_text(_overview(groups, quick=quick), "utf-8")
 
 
-_HOW = """\
+_HOW_MEASURED = """\
 Each number stands beside that of another way to read the same pixels in the same run. Times are
 medians, and a ratio is the median of those of repetitions taken in turns, with the lowest and the
 highest in brackets. With a floor of *at least* (≥), or none against nd2 and Zarr, it is the other's
@@ -120,17 +120,19 @@ process of its own on the same machine, which delays its answers; files are in t
 
 
 def _overview(groups: Sequence[Group], *, quick: bool) -> str:
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in _VERSIONED_PACKAGES
+    )
     machine = (
         f"Measured with {versions}; Python {platform.python_version()} on {platform.system()} "
         f"with {os.cpu_count()} processors"
     )
-    lost = missed(groups)
+    lost = missed_floors(groups)
     floors = sum(row.floor is not None for group in groups for row in group.rows)
     parts = [
-        f"![How many times as long nd2 takes]({PLOT_FOLDER}/{PLOT})",
+        f"![How many times as long nd2 takes]({PLOT_FOLDER}/{PLOT_NAME})",
         machine + (", with smaller files and few repetitions." if quick else "."),
-        _HOW,
+        _HOW_MEASURED,
         f"Of {floors} floors {floors - len(lost)} are reached" + ("; missed:" if lost else "."),
     ]
     if lost:
@@ -151,13 +153,13 @@ def readme_table(groups: Sequence[Group]) -> str:
     """Table of the README."""
     rows = []
     for row in headlines(groups):
-        ratio = "" if row.ratio is None else f"{row.ratio.median:.2g}{TIMES}"
+        ratio = "" if row.ratio is None else f"{row.ratio.median:.2g}{TIMES_SIGN}"
         ours, theirs = (
-            f"{value:.2g} s" if row.unit == "s" else f"{number(value, row.unit)} {row.unit}"
+            f"{value:.2g} s" if row.unit == "s" else f"{shown_number(value, row.unit)} {row.unit}"
             for value in (row.ours, row.theirs)
         )
         rows.append((row.headline, ours, theirs, ratio))
-    return table(("", "xarray-nd2", "nd2", "faster"), rows)
+    return markdown_table(("", "xarray-nd2", "nd2", "faster"), rows)
 
 
 def update_readme(readme: Path, groups: Sequence[Group]) -> None:
@@ -167,17 +169,17 @@ def update_readme(readme: Path, groups: Sequence[Group]) -> None:
         f"`nd2` {importlib.metadata.version('nd2')} in the same run. "
         "[All numbers and how they were taken](docs/measured.md)."
     )
-    _put(readme, f"{readme_table(groups)}\n\n{note}")
+    _put_between_marks(readme, f"{readme_table(groups)}\n\n{note}")
 
 
 def update_page(page: Path, folder: Path) -> None:
     """Put all tables of a folder between the marks of the page of the docs."""
     parts = sorted(folder.glob("*.md"))
-    _put(page, "\n\n".join(part.read_text("utf-8").strip() for part in parts))
+    _put_between_marks(page, "\n\n".join(part.read_text("utf-8").strip() for part in parts))
 
 
-def _put(page: Path, block: str) -> None:
-    start, end = MARKS
+def _put_between_marks(page: Path, block: str) -> None:
+    start, end = TABLE_MARKS
     updated, count = re.subn(
         f"{re.escape(start)}.*?{re.escape(end)}",
         lambda _: f"{start}\n{block}\n{end}",
@@ -189,7 +191,7 @@ def _put(page: Path, block: str) -> None:
     page.write_text(updated, "utf-8")
 
 
-def plot(path: Path, groups: Sequence[Group]) -> None:
+def plot_headlines(path: Path, groups: Sequence[Group]) -> None:
     """Plot how many times as long nd2 takes, with the floors."""
     import matplotlib as mpl
 
@@ -205,7 +207,7 @@ def plot(path: Path, groups: Sequence[Group]) -> None:
         if row.floor is not None:
             axes.plot([row.floor.limit] * 2, [at - 0.4, at + 0.4], color="#c43e3e", linewidth=2)
         axes.annotate(
-            f"{row.ratio.median:.2g}{TIMES}",
+            f"{row.ratio.median:.2g}{TIMES_SIGN}",
             (row.ratio.high, at),
             xytext=(5, 0),
             textcoords="offset points",

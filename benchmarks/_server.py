@@ -1,22 +1,21 @@
 """An HTTP server in a process of its own, so that it takes no time from the client's.
 
-The process answers messages on a pipe: it can be made slower or faster, and tells what it was asked
-for.
+It can be made slower or faster, and tells what it was asked for.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from benchmarks._worker import worker_process
 from xarray_nd2.testing import RangeServer
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +46,12 @@ class Network:
         return latency if self.bandwidth is None else f"{latency}, {self.bandwidth / 1e6:.0f} MB/s"
 
 
-LAN = Network("LAN", 0.001, 800e6)
-CLOUD = Network("cloud", 0.02, 100e6)
-WAN = Network("WAN", 0.08, 10e6)
-LATENCY = Network("latency only", 0.02)
-FAR = Network("far", 0.05)
-LOOPBACK = Network("loopback", 0.0)
+LAN_NETWORK = Network("LAN", 0.001, 800e6)
+CLOUD_NETWORK = Network("cloud", 0.02, 100e6)
+WAN_NETWORK = Network("WAN", 0.08, 10e6)
+LATENCY_ONLY_NETWORK = Network("latency only", 0.02)
+FAR_NETWORK = Network("far", 0.05)
+LOOPBACK_NETWORK = Network("loopback", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +75,20 @@ class Traffic:
 
 
 class Server:
-    """A `RangeServer` in a process of its own.
+    """A `RangeServer` in another process, which `serving` starts.
 
     Parameters
     ----------
-    folder : Path
-        Files to serve.
     network : Network
-        How slow to be.
+        How slow it is.
+    ask : callable
+        Calls a function of the process: ``ask(what, *values)``.
     """
 
-    def __init__(self, folder: Path, network: Network) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, network: Network, ask: Callable[..., Any]) -> None:
         self.network = network
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve,
-            args=(str(folder), network.latency, network.bandwidth, theirs),
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()
-        self._base: str = self._pipe.recv()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(BrokenPipeError):
-            self._pipe.send(None)
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.terminate()
-        self._pipe.close()
+        self._ask = ask
+        self._base: str = ask("url")
 
     def url(self, path: Path) -> str:
         """URL of a file or folder in the served folder."""
@@ -132,22 +107,23 @@ class Server:
         """All requests since the log was cleared."""
         return Traffic(*self._ask("traffic"))
 
-    def _ask(self, *message: Any) -> Any:
-        self._pipe.send(message)
-        return self._pipe.recv()
+
+@contextmanager
+def serving(folder: Path, network: Network) -> Iterator[Server]:
+    """Serve the files of a folder from another process, as slowly as a network."""
+    with worker_process(_start_server, str(folder), network.latency, network.bandwidth) as ask:
+        yield Server(network, ask)
 
 
-def _serve(folder: str, latency: float, bandwidth: float | None, pipe: Connection) -> None:
-    with (
-        RangeServer(folder, latency=latency, bandwidth=bandwidth) as server,
-        suppress(EOFError, KeyboardInterrupt),  # the client is gone
-    ):
-        pipe.send(server.url(""))
-        while (message := pipe.recv()) is not None:
-            pipe.send(_answer(server, *message))
+def _start_server(folder: str, latency: float, bandwidth: float | None) -> Callable[..., Any]:
+    server = RangeServer(folder, latency=latency, bandwidth=bandwidth)
+    server.__enter__()  # it ends with the process
+    return partial(_answer, server)
 
 
 def _answer(server: RangeServer, what: str, *values: Any) -> Any:
+    if what == "url":
+        return server.url("")
     if what == "become":
         server.latency, server.bandwidth = values
         return None

@@ -1,4 +1,4 @@
-"""Work in a process of its own, in turns with this one."""
+"""A process that calls functions when this one asks it to."""
 
 from __future__ import annotations
 
@@ -12,26 +12,35 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
+_STOP_TIMEOUT_SECONDS = 10.0
+
+
 @contextmanager
-def worker(start: Callable[..., Callable[..., Any]], *args: Any) -> Iterator[Callable[..., Any]]:
-    """Run ``start(*args)`` in a new process, and there call what it returns with what is asked.
+def worker_process(
+    start: Callable[..., Callable[..., Any]], *args: Any
+) -> Iterator[Callable[..., Any]]:
+    """Run ``start(*args)`` in a new process, and let the function that it returns be called there.
 
     Parameters
     ----------
     start : callable
-        A function of a module, which returns another.
+        A function of a module, since it is pickled; it returns another function.
     *args
         Its arguments.
 
     Yields
     ------
     callable
-        Calls the returned function in the process with its arguments; raises what it raises, as a
-        `RuntimeError` with the other's traceback.
+        Calls the returned function in the process with its arguments and returns what it returns.
+
+    Raises
+    ------
+    RuntimeError
+        If a function raises in the process; the text is the traceback there.
     """
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(start, args, theirs), daemon=True)
+    process = context.Process(target=_run_worker, args=(start, args, theirs), daemon=True)
     process.start()
     theirs.close()
 
@@ -45,7 +54,7 @@ def worker(start: Callable[..., Callable[..., Any]], *args: Any) -> Iterator[Cal
     finally:
         with suppress(BrokenPipeError):
             pipe.send(None)
-        process.join(10)
+        process.join(_STOP_TIMEOUT_SECONDS)
         if process.is_alive():
             process.terminate()
         pipe.close()
@@ -58,15 +67,15 @@ def _received(pipe: Connection) -> Any:
     return value
 
 
-def _work(start: Callable[..., Any], args: tuple[Any, ...], pipe: Connection) -> None:
+def _run_worker(start: Callable[..., Any], args: tuple[Any, ...], pipe: Connection) -> None:
     with suppress(EOFError, KeyboardInterrupt):
-        function = _tell(pipe, start, *args)
+        function = _send_outcome(pipe, start, *args)
         while function is not None and (message := pipe.recv()) is not None:
-            _tell(pipe, function, *message)
+            _send_outcome(pipe, function, *message)
 
 
-def _tell(pipe: Connection, function: Callable[..., Any], *args: Any) -> Any:
-    """Send what a function returns, or how it failed."""
+def _send_outcome(pipe: Connection, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function and send what it returns, or how it failed; a function is not sent."""
     try:
         value = function(*args)
     except Exception:  # noqa: BLE001  (it is raised in the other process)

@@ -12,111 +12,126 @@ from dask.base import compute as compute_together
 
 from benchmarks._bench import Group, traffic_of
 from benchmarks._clients import open_ours
-from benchmarks._files import CHANNELS, FRAME_SIZE, SIDE
-from benchmarks._server import LOOPBACK
-from benchmarks._worker import worker
-from benchmarks.crops import COLUMNS, EDGE, ROWS
+from benchmarks._files import CHANNEL_NAMES, FRAME_ROW_BYTES, FRAME_SIDE_PIXELS
+from benchmarks._server import LOOPBACK_NETWORK
+from benchmarks._worker import worker_process
+from benchmarks.crops import CROP_EDGE_PIXELS, CROP_ROWS, CROP_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks._bench import Bench
 
-_T = 10
-_WINDOW = {"Y": ROWS, "X": COLUMNS}
-_CROP: dict[str, Any] = {"T": _T, **_WINDOW}
-_GAP = FRAME_SIZE // SIDE  # the rows of a crop are read together, frames are not
-_CROP_SIZE = ((EDGE - 1) * SIDE + EDGE) * FRAME_SIZE // SIDE**2
+_CROP_TIME = 10
+_CROP_INDEXERS: dict[str, Any] = {"T": _CROP_TIME, **CROP_WINDOW}
+_MAX_GAP_BYTES = FRAME_ROW_BYTES  # the rows of a crop are read together, frames are not
+_CROP_SPAN_BYTES = FRAME_ROW_BYTES * (CROP_EDGE_PIXELS - 1) + (
+    FRAME_ROW_BYTES * CROP_EDGE_PIXELS // FRAME_SIDE_PIXELS
+)
 
 
 def _two_crops(image: Any) -> None:
-    first, second = image.isel(_CROP), image.isel(T=_T - 1, Y=ROWS, X=slice(0, EDGE))
+    first, second = (
+        image.isel(_CROP_INDEXERS),
+        image.isel(T=_CROP_TIME - 1, Y=CROP_ROWS, X=slice(0, CROP_EDGE_PIXELS)),
+    )
     compute_together(first, second) if image.chunks else (first.load(), second.load())
 
 
-def _dark(image: Any) -> Any:
+def _ones_like_frame(image: Any) -> Any:
     """An array of a frame's shape."""
     shape = {dim: image.sizes[dim] for dim in ("Y", "X")}
     return xr.DataArray(np.ones(tuple(shape.values())), dims=tuple(shape))
 
 
-CASES: dict[str, tuple[Callable[[Any], Any], int]] = {
-    "crop": (lambda image: image.isel(_CROP).compute(), 1),
+LATE_CROPS: dict[str, tuple[Callable[[Any], Any], int]] = {
+    "crop": (lambda image: image.isel(_CROP_INDEXERS).compute(), 1),
     "crop of a crop": (
         lambda image: (
             image.isel(Y=slice(50, 800), X=slice(100, 900))
-            .isel(T=_T, Y=slice(50, 50 + EDGE), X=slice(200, 200 + EDGE))
+            .isel(
+                T=_CROP_TIME,
+                Y=slice(50, 50 + CROP_EDGE_PIXELS),
+                X=slice(200, 200 + CROP_EDGE_PIXELS),
+            )
             .compute()
         ),
         1,
     ),
     "channel by label, then crop": (
-        lambda image: image.sel(C=CHANNELS[-1]).isel(_CROP).compute(),
+        lambda image: image.sel(C=CHANNEL_NAMES[-1]).isel(_CROP_INDEXERS).compute(),
         1,
     ),
-    "`astype`, then crop": (lambda image: image.astype("float32").isel(_CROP).compute(), 1),
-    "`x * 2 + 1`, then crop": (lambda image: (image * 2 + 1).isel(_CROP).compute(), 1),
+    "`astype`, then crop": (
+        lambda image: image.astype("float32").isel(_CROP_INDEXERS).compute(),
+        1,
+    ),
+    "`x * 2 + 1`, then crop": (lambda image: (image * 2 + 1).isel(_CROP_INDEXERS).compute(), 1),
     "`(x - dark) / flat`, then crop": (
-        lambda image: ((image - _dark(image)) / _dark(image)).isel(_CROP).compute(),
+        lambda image: (
+            ((image - _ones_like_frame(image)) / _ones_like_frame(image))
+            .isel(_CROP_INDEXERS)
+            .compute()
+        ),
         1,
     ),
     "`where` in time, then crop": (
-        lambda image: image.where(image["T"] > 0).isel(_CROP).compute(),
+        lambda image: image.where(image["T"] > 0).isel(_CROP_INDEXERS).compute(),
         1,
     ),
     "ratio of two channels, then crop": (
-        lambda image: (image.isel(C=0) / image.isel(C=1)).isel(_CROP).compute(),
+        lambda image: (image.isel(C=0) / image.isel(C=1)).isel(_CROP_INDEXERS).compute(),
         1,
     ),
     "`concat` along a new axis, then crop": (
-        lambda image: xr.concat([image, image], "run").isel({"run": 1, **_CROP}).compute(),
+        lambda image: xr.concat([image, image], "run").isel({"run": 1, **_CROP_INDEXERS}).compute(),
         1,
     ),
     "`transpose`, then crop": (
-        lambda image: image.transpose("X", "Y", "C", "T").isel(_CROP).compute(),
+        lambda image: image.transpose("X", "Y", "C", "T").isel(_CROP_INDEXERS).compute(),
         1,
     ),
     "list of times, then crop": (
-        lambda image: image.isel(T=[3, _T + 1, _T]).isel(_WINDOW).compute(),
+        lambda image: image.isel(T=[3, _CROP_TIME + 1, _CROP_TIME]).isel(CROP_WINDOW).compute(),
         3,
     ),
     "two crops of one block": (_two_crops, 2),
-    "`chunk`, then crop": (lambda image: image.chunk({"T": 1}).isel(_CROP).compute(), 1),
+    "`chunk`, then crop": (lambda image: image.chunk({"T": 1}).isel(_CROP_INDEXERS).compute(), 1),
     "`persist` of a crop, then crop": (
-        lambda image: image.isel(_WINDOW).persist().isel(T=_T).compute(),
+        lambda image: image.isel(CROP_WINDOW).persist().isel(T=_CROP_TIME).compute(),
         0,  # of every frame
     ),
-    "`max` over T of a crop": (lambda image: image.isel(_WINDOW).max("T").compute(), 0),
+    "`max` over T of a crop": (lambda image: image.isel(CROP_WINDOW).max("T").compute(), 0),
 }
 """What is done with an image, and how many frames it needs the crop of; 0 for all."""
 
 
 def run(bench: Bench) -> Group:
     """Count the bytes of each case, with dask and without."""
-    server = bench.server(LOOPBACK)
+    server = bench.server(LOOPBACK_NETWORK)
     url = server.url(bench.files.few_frames)
     count = bench.files.few_count
     missing = "" if importlib.util.find_spec("dask_array") else "not installed"
     lines: list[Sequence[str]] = []
-    with worker(_compute, url, not missing) as compute:
-        for name, (apply, frames) in CASES.items():
-            needed = _CROP_SIZE * (frames or count)
+    with worker_process(_start_computing, url, not missing) as compute:
+        for name, (apply, frames) in LATE_CROPS.items():
+            needed = _CROP_SPAN_BYTES * (frames or count)
             images = (
-                open_ours(url, max_gap=_GAP).image,
-                open_ours(url, max_gap=_GAP, chunks={}).image,
+                open_ours(url, max_gap=_MAX_GAP_BYTES).image,
+                open_ours(url, max_gap=_MAX_GAP_BYTES, chunks={}).image,
             )
             read = [traffic_of(server, lambda: apply(image)).nbytes for image in images]  # noqa: B023
             texts = [f"{nbytes / 1e6:.2f}" for nbytes in read]
             if not missing:
-                texts.append(_elsewhere(server, compute, name))
+                texts.append(_megabytes_with_dask_array(server, compute, name))
             lines.append((name, f"{needed / 1e6:.2f}", *texts))
     columns = ["", "needed", "lazy", "dask"] + ([] if missing else ["dask-array"])
     return Group(
         "late",
         "Crops that come late",
-        f"Megabytes read of {count} frames of two channels for a crop of {EDGE}² pixels with both "
-        "channels, beside what the rows of the crop span in the frames that are needed: with "
-        "`chunks=None` (lazy), with `chunks={}` (dask), and with the package dask-array in the place "
+        f"Megabytes read of {count} frames of two channels for a crop of "
+        f"{CROP_EDGE_PIXELS}² pixels with both channels, beside what the rows of the crop "
+        "span in the frames that are needed: with `chunks=None` (lazy), with `chunks={}` (dask), and with the package dask-array in the place "
         "of `dask.array`"
         + (f", which is {missing} here." if missing else ".")
         + " Without dask, whatever computes does so at once and with all pixels.",
@@ -124,7 +139,7 @@ def run(bench: Bench) -> Group:
     )
 
 
-def _elsewhere(server: Any, compute: Any, name: str) -> str:
+def _megabytes_with_dask_array(server: Any, compute: Any, name: str) -> str:
     server.clear()
     try:
         compute(name)
@@ -133,15 +148,15 @@ def _elsewhere(server: Any, compute: Any, name: str) -> str:
     return f"{server.traffic().nbytes / 1e6:.2f}"
 
 
-def _compute(url: str, with_dask_array: bool) -> Callable[[str], None]:
+def _start_computing(url: str, with_dask_array: bool) -> Callable[[str], None]:
     warnings.simplefilter("ignore")
     if with_dask_array:
         from dask_array.xarray import register  # type: ignore[import-not-found]
 
         register()
-    image = open_ours(url, max_gap=_GAP, chunks={}).image
+    image = open_ours(url, max_gap=_MAX_GAP_BYTES, chunks={}).image
 
     def compute(name: str) -> None:
-        CASES[name][0](image)
+        LATE_CROPS[name][0](image)
 
     return compute

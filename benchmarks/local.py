@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING, Any
 import nd2
 import numpy as np
 
-from benchmarks._bench import Group, slower
+from benchmarks._bench import Group, slower_row
 from benchmarks._clients import open_nd2, open_ours
 from benchmarks._measure import Contender, in_turns
-from benchmarks.crops import COLUMNS, ROWS, crop_by_nd2
+from benchmarks.crops import CROP_WINDOW, crop_by_nd2
 
 if TYPE_CHECKING:
     from benchmarks._bench import Bench
 
-_MOST = 1.05
-_TIMES = 20  # a short reading is done so many times over
+_MAX_RATIO = 1.05
+_READS_PER_TIMING = 20  # a short reading is done so many times over
 
 
 def run(bench: Bench) -> Group:
     """Open, crop and read a file."""
     path = str(bench.files.frames)
     count = bench.files.frame_count
-    one: dict[str, Any] = {"T": bench.files.middle, "Y": ROWS, "X": COLUMNS}
-    window: dict[str, Any] = {"Y": ROWS, "X": COLUMNS}
+    one: dict[str, Any] = {"T": bench.files.middle, **CROP_WINDOW}
+    window: dict[str, Any] = {**CROP_WINDOW}
     lazy, dask = open_ours(path).image, open_ours(path, chunks={}).image
 
     def open_with_nd2(_: Any) -> None:
-        for _turn in range(_TIMES):
+        for _turn in range(_READS_PER_TIMING):
             with nd2.ND2File(path) as file:
                 file.to_xarray()
 
     def open_with_ours(_: Any) -> None:
-        for _turn in range(_TIMES):
+        for _turn in range(_READS_PER_TIMING):
             open_ours(path, chunks={})
 
     with open_nd2(path) as file:
@@ -44,10 +44,12 @@ def run(bench: Bench) -> Group:
         )
         cropping = in_turns(
             {
-                "lazy": Contender(lambda _: _repeat(lambda: lazy.isel(one).values)),
-                "dask": Contender(lambda _: _repeat(lambda: dask.isel(one).values)),
-                "nd2": Contender(lambda _: _repeat(lambda: crop_by_nd2(file, one))),
-                "nd2, dask": Contender(lambda _: _repeat(lambda: delayed.isel(one).values)),
+                "lazy": Contender(lambda _: _read_repeatedly(lambda: lazy.isel(one).values)),
+                "dask": Contender(lambda _: _read_repeatedly(lambda: dask.isel(one).values)),
+                "nd2": Contender(lambda _: _read_repeatedly(lambda: crop_by_nd2(file, one))),
+                "nd2, dask": Contender(
+                    lambda _: _read_repeatedly(lambda: delayed.isel(one).values)
+                ),
             },
             bench.repetitions,
         )
@@ -72,7 +74,7 @@ def run(bench: Bench) -> Group:
             bench.repetitions,
         )
     size = f"all of {bench.files.frames.stat().st_size / 1e6:.0f} MB"
-    crop, crops = f"one crop, {_TIMES} times", f"the crop of {count} frames"
+    crop, crops = f"one crop, {_READS_PER_TIMING} times", f"the crop of {count} frames"
     return Group(
         "local",
         "Local files",
@@ -80,18 +82,20 @@ def run(bench: Bench) -> Group:
         "view of the map, so that cropping it copies the crop and does nothing else; what is copied "
         "is the same. Opening means `to_xarray()` and `chunks={}`.",
         [
-            slower(f"opening, {_TIMES} times", opening, "xarray-nd2", "nd2", _MOST),
-            slower(f"{crop}, lazy", cropping, "lazy", "nd2", _MOST),
-            slower(f"{crop}, dask", cropping, "dask", "nd2, dask", _MOST),
-            slower(f"{crops}, lazy", windows, "lazy", "nd2", _MOST),
-            slower(f"{crops}, dask", windows, "dask", "nd2, dask", _MOST),
-            slower(f"{size}, lazy", reading, "lazy", "nd2", _MOST),
-            slower(f"{size}, dask", reading, "dask", "nd2, dask", _MOST),
+            slower_row(
+                f"opening, {_READS_PER_TIMING} times", opening, "xarray-nd2", "nd2", _MAX_RATIO
+            ),
+            slower_row(f"{crop}, lazy", cropping, "lazy", "nd2", _MAX_RATIO),
+            slower_row(f"{crop}, dask", cropping, "dask", "nd2, dask", _MAX_RATIO),
+            slower_row(f"{crops}, lazy", windows, "lazy", "nd2", _MAX_RATIO),
+            slower_row(f"{crops}, dask", windows, "dask", "nd2, dask", _MAX_RATIO),
+            slower_row(f"{size}, lazy", reading, "lazy", "nd2", _MAX_RATIO),
+            slower_row(f"{size}, dask", reading, "dask", "nd2, dask", _MAX_RATIO),
         ],
     )
 
 
-def _repeat(read: Any) -> Any:
-    for _ in range(_TIMES - 1):
+def _read_repeatedly(read: Any) -> Any:
+    for _ in range(_READS_PER_TIMING - 1):
         read()
     return read()

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._bench import Floor, Group, Row
 from benchmarks._clients import open_nd2, open_ours
-from benchmarks._files import FRAME_SIZE
-from benchmarks._server import LOOPBACK
-from benchmarks._worker import worker
+from benchmarks._files import FRAME_BYTES
+from benchmarks._peak_memory import peak_memory_bytes
+from benchmarks._server import LOOPBACK_NETWORK
+from benchmarks._worker import worker_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks._bench import Bench
 
-_TIMES_SIZE = 1.3
-_MORE = 100e6
-_STATUS = Path("/proc/self/status")
+_MAX_PEAK_PER_FILE = 1.3
+_MAX_PEAK_MORE_BYTES = 100e6
 
 
 def run(bench: Bench) -> Group:
     """Read a whole file in new processes."""
-    url = bench.server(LOOPBACK).url(bench.files.frames)
-    size = bench.files.frame_count * FRAME_SIZE
+    url = bench.server(LOOPBACK_NETWORK).url(bench.files.frames)
+    size = bench.files.frame_count * FRAME_BYTES
     peaks = {}
     for way in ("lazy", "dask", "nd2") if bench.quick else ("lazy", "dask", "nd2", "nd2, dask"):
-        with worker(_reader, url, way) as read:
+        with worker_process(_start_reader, url, way) as read:
             peaks[way] = read()
-    floor = Floor(_TIMES_SIZE * size + _MORE)
+    floor = Floor(_MAX_PEAK_PER_FILE * size + _MAX_PEAK_MORE_BYTES)
     what, other = f"{size / 1e6:.0f} MB", "nd2" if bench.quick else "nd2, dask"
     return Group(
         "memory",
@@ -47,7 +43,8 @@ def run(bench: Bench) -> Group:
     )
 
 
-def _reader(url: str, way: str) -> Callable[[], int]:
+def _start_reader(url: str, way: str) -> Callable[[], int]:
+    """Open a file one way; what it returns reads all and gives the bytes by which memory peaked."""
     warnings.simplefilter("ignore")
     file = open_nd2(url) if way.startswith("nd2") else None
     image = open_ours(url, chunks={} if way == "dask" else None).image if file is None else None
@@ -64,30 +61,10 @@ def _reader(url: str, way: str) -> Callable[[], int]:
         file.read_frame(0)
 
     def read() -> int:
-        before = peak_memory()
+        before = peak_memory_bytes()
         pixels = read_all()
-        after = peak_memory()
+        after = peak_memory_bytes()
         assert pixels.nbytes > 0
         return after - before
 
     return read
-
-
-def peak_memory() -> int:
-    """Highest resident memory of this process so far, in bytes.
-
-    On Linux ``getrusage`` counts what the parent process had when it started this one, so the
-    number of the memory map is taken where there is one.
-    """
-    if _STATUS.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
-        if found:
-            return int(found[1]) * 1024
-    if os.name == "nt":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -10,10 +10,10 @@ import nd2
 import numpy as np
 from nd2._parse._chunk_decode import get_chunkmap
 
-from benchmarks._bench import Floor, Group, Row, faster, traffic_of
+from benchmarks._bench import Floor, Group, Row, faster_row, traffic_of
 from benchmarks._clients import open_ours, open_zarr
 from benchmarks._measure import Contender, in_turns
-from benchmarks._server import FAR
+from benchmarks._server import FAR_NETWORK
 from xarray_nd2.format import chunk_map, container
 
 if TYPE_CHECKING:
@@ -22,33 +22,39 @@ if TYPE_CHECKING:
     from benchmarks._bench import Bench
     from benchmarks._server import Server
 
-_LEAST_RATIO = 3.0
-_MAP_SECONDS = 2.0
+_MIN_RATIO = 3.0
+_MAX_MAP_SECONDS = 2.0
 
 
 def run(bench: Bench) -> Group:
     """Open three files over a slow network, and parse a long chunk map."""
-    server = bench.server(FAR)
+    server = bench.server(FAR_NETWORK)
     files = bench.files
     size = f"{bench.files.frames.stat().st_size / 1e6:.0f} MB"
     rows = [
-        *_open(bench, server, files.frames, f"{size} of {files.frame_count} frames", 1e6),
-        *_open(bench, server, files.huge, f"one frame of {files.huge_side}²", 1e6),
-        *_open(bench, server, files.small, f"{files.small_count:,} frames of 16²", 2.5e6),
-        _open_zarr_copy(bench, server),
-        _parse_map(bench),
+        *_measure_opening(
+            bench, server, files.frames, f"{size} of {files.frame_count} frames", 1e6
+        ),
+        *_measure_opening(bench, server, files.huge, f"one frame of {files.huge_side}²", 1e6),
+        *_measure_opening(
+            bench, server, files.small, f"{files.small_count:,} frames of 16²", 2.5e6
+        ),
+        _time_opening_zarr(bench, server),
+        _time_map_parsing(bench),
     ]
     return Group(
         "opening",
         "Opening",
-        f"Over HTTP with {FAR.latency * 1e3:.0f} ms of latency and no limit of bandwidth. nd2 opens "
+        f"Over HTTP with {FAR_NETWORK.delays} of latency and no limit of bandwidth. nd2 opens "
         "the file and makes its `to_xarray()`; xarray-nd2 opens it with `chunks={}`. The Zarr copy "
         "has consolidated metadata and a chunk for each plane, and is opened without dask.",
         rows,
     )
 
 
-def _open(bench: Bench, server: Server, path: Path, what: str, most_bytes: float) -> list[Row]:
+def _measure_opening(
+    bench: Bench, server: Server, path: Path, what: str, most_bytes: float
+) -> list[Row]:
     url = server.url(path)
 
     def open_with_nd2() -> None:
@@ -71,16 +77,16 @@ def _open(bench: Bench, server: Server, path: Path, what: str, most_bytes: float
     )
     trips = (ours.round_trips, "nd2", theirs.round_trips)
     requests = (ours.requests, "nd2", theirs.requests)
-    headline = f"Open {what}, {FAR.delays}"
+    headline = f"Open {what}, {FAR_NETWORK.delays}"
     return [
         Row(what, "round trips", *trips, floor=Floor(4)),
         Row(what, "requests", *requests, floor=Floor(8)),
         Row(what, "B", ours.nbytes, "nd2", theirs.nbytes, floor=Floor(most_bytes)),
-        faster(what, times, "xarray-nd2", "nd2", _LEAST_RATIO, headline=headline),
+        faster_row(what, times, "xarray-nd2", "nd2", _MIN_RATIO, headline=headline),
     ]
 
 
-def _open_zarr_copy(bench: Bench, server: Server) -> Row:
+def _time_opening_zarr(bench: Bench, server: Server) -> Row:
     url, copy = server.url(bench.files.frames), server.url(bench.files.frames_planes)
     times = in_turns(
         {
@@ -89,10 +95,10 @@ def _open_zarr_copy(bench: Bench, server: Server) -> Row:
         },
         bench.repetitions,
     )
-    return faster(f"{bench.files.frame_count} frames", times, "xarray-nd2", "Zarr")
+    return faster_row(f"{bench.files.frame_count} frames", times, "xarray-nd2", "Zarr")
 
 
-def _parse_map(bench: Bench) -> Row:
+def _time_map_parsing(bench: Bench) -> Row:
     count = 50_000 if bench.quick else 1_000_000
     data = chunk_map_data(count)
     header = container.CHUNK_HEADER.pack(container.CHUNK_MAGIC, len(container.MAP_NAME), len(data))
@@ -111,7 +117,7 @@ def _parse_map(bench: Bench) -> Row:
     )
     what = f"parse a chunk map of {count:,} entries"
     ours, theirs = times["xarray-nd2"], times["nd2"]
-    seconds = Floor(_MAP_SECONDS)
+    seconds = Floor(_MAX_MAP_SECONDS)
     return Row(what, "s", ours.median, "nd2", theirs.median, floor=seconds)
 
 

@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from benchmarks._bench import Floor, Group, Row, slower, traffic_of
+from benchmarks._bench import Floor, Group, Row, slower_row, traffic_of
 from benchmarks._clients import fetch_bare, open_nd2, open_ours
-from benchmarks._files import FRAME_SIZE, SIDE
+from benchmarks._files import FRAME_ROW_BYTES, FRAME_SIDE_PIXELS
 from benchmarks._measure import Contender, in_turns
-from benchmarks._server import LATENCY
+from benchmarks._server import LATENCY_ONLY_NETWORK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from benchmarks._bench import Bench
 
-EDGE = 64
+REGION_EDGE_PIXELS = 64
 
 
 def run(bench: Bench) -> Group:
     """Read regions at random places of random frames."""
-    server = bench.server(LATENCY)
+    server = bench.server(LATENCY_ONLY_NETWORK)
     url = server.url(bench.files.frames)
     count, sample = (100, 10) if bench.quick else (500, 40)
     rng = np.random.default_rng(11)
     frames = rng.integers(0, bench.files.frame_count, count)
-    tops, lefts = rng.integers(0, SIDE - EDGE, (2, count))
-    steps = np.arange(EDGE)
+    tops, lefts = rng.integers(0, FRAME_SIDE_PIXELS - REGION_EDGE_PIXELS, (2, count))
+    steps = np.arange(REGION_EDGE_PIXELS)
     indexers = {
         "T": xr.DataArray(frames, dims="roi"),
         "Y": xr.DataArray(tops[:, None] + steps, dims=("roi", "y")),
@@ -42,7 +42,7 @@ def run(bench: Bench) -> Group:
     def read_one_by_one(file: Any) -> NDArray[np.uint16]:
         return np.stack(
             [
-                file.read_frame(t)[:, y : y + EDGE, x : x + EDGE]
+                file.read_frame(t)[:, y : y + REGION_EDGE_PIXELS, x : x + REGION_EDGE_PIXELS]
                 for t, y, x in zip(
                     frames[:sample].tolist(), tops.tolist(), lefts.tolist(), strict=False
                 )
@@ -50,7 +50,7 @@ def run(bench: Bench) -> Group:
         )
 
     image = open_ours(url).image
-    _check(read_at_once, read_one_by_one, url, sample)
+    _check_same_pixels(read_at_once, read_one_by_one, url, sample)
     traffic = traffic_of(server, lambda: read_at_once(image))
     with open_nd2(url) as file:
         by_nd2 = traffic_of(server, lambda: read_one_by_one(file))
@@ -62,7 +62,7 @@ def run(bench: Bench) -> Group:
         },
         min(3, bench.repetitions),
     )
-    what = f"{count} of {EDGE}²"
+    what = f"{count} of {REGION_EDGE_PIXELS}²"
     ratio = times["nd2"].per(times["lazy"])
     scale = count / sample
     rate = Row(
@@ -73,28 +73,27 @@ def run(bench: Bench) -> Group:
         sample / times["nd2"].median,
         type(ratio)(ratio.median * scale, ratio.low * scale, ratio.high * scale),
         Floor(10.0, "least", aim=30.0),
-        headline=f"{count} random regions of {EDGE}², {LATENCY.delays}",
+        headline=f"{count} random regions of {REGION_EDGE_PIXELS}², {LATENCY_ONLY_NETWORK.delays}",
     )
-    row_bytes = FRAME_SIZE // SIDE
-    spans = count * EDGE * row_bytes
+    spans = count * REGION_EDGE_PIXELS * FRAME_ROW_BYTES
     return Group(
         "rois",
         "Regions of interest",
-        f"{count} random regions of {EDGE}² pixels from {bench.files.frame_count} frames of {SIDE}² "
-        f"and two channels, in one vectorised selection, over HTTP with "
-        f"{LATENCY.latency * 1e3:.0f} ms of latency and no limit of bandwidth. nd2 reads the frame "
+        f"{count} random regions of {REGION_EDGE_PIXELS}² pixels from {bench.files.frame_count} "
+        f"frames of {FRAME_SIDE_PIXELS}² and two channels, in one vectorised selection, over HTTP with "
+        f"{LATENCY_ONLY_NETWORK.delays} of latency and no limit of bandwidth. nd2 reads the frame "
         f"of each and crops it, for {sample} of them; its rate is compared. The regions take "
-        f"{count * EDGE * EDGE * row_bytes // SIDE:,} bytes, their whole rows {spans:,}.",
+        f"{spans * REGION_EDGE_PIXELS // FRAME_SIDE_PIXELS:,} bytes, their whole rows {spans:,}.",
         [
             rate,
             Row(what, "B", traffic.nbytes, "nd2", by_nd2.nbytes * scale, None, Floor(spans)),
             Row(what, "requests", traffic.requests, "nd2", by_nd2.requests * scale),
-            slower(what, times, "lazy", "fsspec, same ranges"),
+            slower_row(what, times, "lazy", "fsspec, same ranges"),
         ],
     )
 
 
-def _check(read_at_once: Any, read_one_by_one: Any, url: str, sample: int) -> None:
+def _check_same_pixels(read_at_once: Any, read_one_by_one: Any, url: str, sample: int) -> None:
     with open_nd2(url) as file:
         expected = read_one_by_one(file)
     assert np.array_equal(read_at_once(open_ours(url).image)[:sample], expected)

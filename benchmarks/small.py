@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.base import optimize
 
-from benchmarks._bench import Floor, Group, Row, faster
+from benchmarks._bench import Floor, Group, Row, faster_row
 from benchmarks._clients import open_nd2, open_ours
 from benchmarks._measure import Contender, in_turns
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks._bench import Bench
 
 
-_COMPUTED = 2_000  # frames, for nd2 takes long
+_COMPUTED_FRAMES = 2_000  # frames, for nd2 takes long
 
 
 def run(bench: Bench) -> Group:
@@ -24,10 +24,10 @@ def run(bench: Bench) -> Group:
     path = str(bench.files.small)
     image = open_ours(path, chunks={}).image
     optimize(image.mean())
-    part = {"T": slice(_COMPUTED)}
+    part = {"T": slice(_COMPUTED_FRAMES)}
     with open_nd2(path) as file:
         theirs = file.to_xarray()
-        tasks = _tasks(theirs.mean())
+        tasks = _count_tasks(theirs.mean())
         building = in_turns(
             {
                 "xarray-nd2": Contender(lambda _: optimize(image.mean()) and None),
@@ -38,8 +38,8 @@ def run(bench: Bench) -> Group:
         )
         computing = in_turns(
             {
-                "xarray-nd2": Contender(lambda _: _mean(image.isel(part))),
-                "nd2": Contender(lambda _: _mean(theirs.isel(part))),
+                "xarray-nd2": Contender(lambda _: _rounded_mean(image.isel(part))),
+                "nd2": Contender(lambda _: _rounded_mean(theirs.isel(part))),
             },
             1,
             warm=False,
@@ -56,18 +56,18 @@ def run(bench: Bench) -> Group:
         "pickled is the array without its coordinates; the times of the frames take "
         f"{labelled - sent:,} bytes more.",
         [
-            Row(what, "tasks", _tasks(image.mean()), "nd2", tasks, floor=Floor(800)),
+            Row(what, "tasks", _count_tasks(image.mean()), "nd2", tasks, floor=Floor(800)),
             Row(f"{what}, optimizing the graph", "s", ours, "nd2", nd2s, floor=Floor(2.0)),
             Row("pickled, dask", "B", sent, floor=Floor(600_000, aim=20_000)),
             Row("pickled, lazy", "B", lazy, floor=Floor(600_000, aim=20_000)),
-            faster(f"mean of {_COMPUTED:,}, computing", computing, "xarray-nd2", "nd2"),
+            faster_row(f"mean of {_COMPUTED_FRAMES:,}, computing", computing, "xarray-nd2", "nd2"),
         ],
     )
 
 
-def _tasks(array: Any) -> int:
+def _count_tasks(array: Any) -> int:
     return len(dict(array.__dask_graph__()))
 
 
-def _mean(image: Any) -> Any:
+def _rounded_mean(image: Any) -> Any:
     return np.round(image.mean().values[None], 6)

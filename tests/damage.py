@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from benchmarks._peak_memory import peak_memory_bytes
 from xarray_nd2 import ND2FormatError, ND2UnsupportedError
-from xarray_nd2.testing.chunks import ChunkWriter
+from xarray_nd2.format.container import CHUNK_ALIGNMENT, CHUNK_HEADER
+from xarray_nd2.testing.chunks import MAP_ENTRY_VALUES, ChunkWriter
+from xarray_nd2.testing.variant import NUMBER_STRUCTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,34 +32,48 @@ if TYPE_CHECKING:
     Random = np.random.Generator
     Damage = Callable[[Random, bytearray], None]
 
-MEMORY = 4 * 2**30
-HEADER = struct.Struct("<IIQ")
-PAIR = struct.Struct("<QQ")
-EXTREMES = [0, 1, 2, 127, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63]
-EXTREMES += [2**64 - 4096, 2**64 - 1]
-SIZE_OF_TYPE = {1: 1, 2: 4, 3: 4, 4: 8, 5: 8, 6: 8}
-RECORD = re.compile(rb"([\x01-\x06\x08\x09\x0b])([\x02-\x40])((?:[A-Za-z0-9_]\0){1,63})\0\0")
+MEMORY = 4 * 2**30  # bytes
+EXTREME_INTEGERS = [
+    0,
+    1,
+    2,
+    127,
+    255,
+    2**15,
+    2**16,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**62,
+    2**63,
+]
+EXTREME_INTEGERS += [2**64 - CHUNK_ALIGNMENT, 2**64 - 1]
+BYTES_OF_NUMBER_TYPE = {int(code): packed.size for code, packed in NUMBER_STRUCTS.items()}
+LITE_VARIANT_RECORD = re.compile(
+    rb"([\x01-\x06\x08\x09\x0b])([\x02-\x40])((?:[A-Za-z0-9_]\0){1,63})\0\0"
+)
 
 
 def chunk_entries(data: bytes) -> dict[bytes, int]:
     """Position in the map of each chunk's offset and length, by name."""
     location = struct.unpack("<Q", data[-8:])[0]
-    name_length = HEADER.unpack_from(data, location)[1]
-    at = location + HEADER.size + name_length
+    name_length = CHUNK_HEADER.unpack_from(data, location)[1]
+    at = location + CHUNK_HEADER.size + name_length
     entries: dict[bytes, int] = {}
     while True:
         end = data.index(b"!", at) + 1
         if data[at:end].startswith(b"ND2 CHUNK MAP"):
             return entries
         entries[data[at:end]] = end
-        at = end + PAIR.size
+        at = end + MAP_ENTRY_VALUES.size
 
 
 def chunk_parts(data: bytes, place: int) -> tuple[int, int, int]:
     """Where the chunk of an entry of the map starts, where its data starts and where it stops."""
-    offset = PAIR.unpack_from(data, place)[0]
-    _, name_length, length = HEADER.unpack_from(data, offset)
-    start = offset + HEADER.size + name_length
+    offset = MAP_ENTRY_VALUES.unpack_from(data, place)[0]
+    _, name_length, length = CHUNK_HEADER.unpack_from(data, offset)
+    start = offset + CHUNK_HEADER.size + name_length
     return offset, start, start + length
 
 
@@ -66,7 +83,7 @@ def rewritten(data: bytes, replaced: Mapping[bytes, bytes]) -> bytes:
     writer = ChunkWriter(sink, (int(data[51:52]), int(data[53:54])))
     for name, place in chunk_entries(data).items():
         offset, start, stop = chunk_parts(data, place)
-        area = start - offset - HEADER.size if name.startswith(b"ImageDataSeq") else None
+        area = start - offset - CHUNK_HEADER.size if name.startswith(b"ImageDataSeq") else None
         content = replaced.get(name, data[start:stop])
         writer.append(name.decode("ascii"), content, name_area=area)
     writer.finish(by_name=True)
@@ -74,7 +91,7 @@ def rewritten(data: bytes, replaced: Mapping[bytes, bytes]) -> bytes:
 
 
 def truncate(rng: Random, data: bytearray) -> None:
-    step = int(rng.choice([1, 8, 4096]))
+    step = int(rng.choice([1, 8, CHUNK_ALIGNMENT]))
     del data[int(rng.integers(0, len(data))) // step * step :]
 
 
@@ -84,7 +101,7 @@ def flip_bits(rng: Random, data: bytearray) -> None:
 
 
 def flip_bits_of_metadata(rng: Random, data: bytearray) -> None:
-    start, stop = _some_metadata(rng, data)
+    start, stop = _some_metadata_chunk(rng, data)
     for at in rng.integers(start, stop, rng.integers(1, 12)):
         data[at] ^= 1 << int(rng.integers(0, 8))
 
@@ -98,42 +115,42 @@ def overwrite(rng: Random, data: bytearray) -> None:
 
 
 def overwrite_metadata(rng: Random, data: bytearray) -> None:
-    start, stop = _some_metadata(rng, data)
+    start, stop = _some_metadata_chunk(rng, data)
     at = int(rng.integers(start, stop))
     length = min(stop - at, int(2 ** rng.uniform(0, 8)))
     data[at : at + length] = rng.bytes(length)
 
 
 def move_blocks(rng: Random, data: bytearray) -> None:
-    blocks = len(data) // 4096
-    one, other = (int(at) * 4096 for at in rng.integers(0, blocks, 2))
+    blocks = len(data) // CHUNK_ALIGNMENT
+    one, other = (int(at) * CHUNK_ALIGNMENT for at in rng.integers(0, blocks, 2))
     way = rng.integers(0, 4)
     if way == 0:
-        data[one : one + 4096], data[other : other + 4096] = (
-            data[other : other + 4096],
-            data[one : one + 4096],
+        data[one : one + CHUNK_ALIGNMENT], data[other : other + CHUNK_ALIGNMENT] = (
+            data[other : other + CHUNK_ALIGNMENT],
+            data[one : one + CHUNK_ALIGNMENT],
         )
     elif way == 1:
         del data[one : one + int(rng.integers(1, 9000))]
     elif way == 2:
-        data[one:one] = data[other : other + 4096]
+        data[one:one] = data[other : other + CHUNK_ALIGNMENT]
     else:
-        data[one : one + 4096] = data[other : other + 4096]
+        data[one : one + CHUNK_ALIGNMENT] = data[other : other + CHUNK_ALIGNMENT]
 
 
 def lie_in_map(rng: Random, data: bytearray) -> None:
     places = list(chunk_entries(bytes(data)).values())
     for _ in range(int(rng.integers(1, 5))):
         place, other = (places[i] for i in rng.integers(0, len(places), 2))
-        offset, length = PAIR.unpack_from(data, place)
-        elsewhere = PAIR.unpack_from(data, other)[0]
-        nearby = int(rng.choice([-4096, -1, 1, 16, 4096, 40_000]))
+        offset, length = MAP_ENTRY_VALUES.unpack_from(data, place)
+        elsewhere = MAP_ENTRY_VALUES.unpack_from(data, other)[0]
+        nearby = int(rng.choice([-CHUNK_ALIGNMENT, -1, 1, 16, CHUNK_ALIGNMENT, 40_000]))
         lies = [elsewhere, offset + nearby, int(rng.integers(0, len(data))), _extreme(rng)]
         if rng.random() < 0.7:
             offset = lies[int(rng.integers(0, len(lies)))]
         else:
             length = [offset, length + nearby, _extreme(rng)][int(rng.integers(0, 3))]
-        PAIR.pack_into(data, place, offset % 2**64, length % 2**64)
+        MAP_ENTRY_VALUES.pack_into(data, place, offset % 2**64, length % 2**64)
 
 
 def rename_in_map(rng: Random, data: bytearray) -> None:
@@ -145,7 +162,7 @@ def rename_in_map(rng: Random, data: bytearray) -> None:
 
 def lie_in_header(rng: Random, data: bytearray) -> None:
     places = list(chunk_entries(bytes(data)).values())
-    offset = PAIR.unpack_from(data, places[int(rng.integers(0, len(places)))])[0]
+    offset = MAP_ENTRY_VALUES.unpack_from(data, places[int(rng.integers(0, len(places)))])[0]
     if rng.random() < 0.5:
         struct.pack_into("<I", data, offset + 4, _extreme(rng) % 2**32)
     else:
@@ -154,27 +171,36 @@ def lie_in_header(rng: Random, data: bytearray) -> None:
 
 def lie_at_the_end(rng: Random, data: bytearray) -> None:
     location = struct.unpack("<Q", data[-8:])[0]
-    lies = [_extreme(rng), location + 1, location - 4096, 4096, 0, len(data) - 40]
+    lies = [
+        _extreme(rng),
+        location + 1,
+        location - CHUNK_ALIGNMENT,
+        CHUNK_ALIGNMENT,
+        0,
+        len(data) - 40,
+    ]
     struct.pack_into("<Q", data, len(data) - 8, lies[int(rng.integers(0, len(lies)))] % 2**64)
 
 
 def lie_in_metadata(rng: Random, data: bytearray) -> None:
     """Other values or types of named records, or of XML attributes."""
     for _ in range(int(rng.integers(1, 4))):
-        start, stop = _some_metadata(rng, data)
+        start, stop = _some_metadata_chunk(rng, data)
         chunk = bytes(data[start:stop])
-        records = list(RECORD.finditer(chunk)) or list(re.finditer(rb'value="(-?\d+)', chunk))
+        records = list(LITE_VARIANT_RECORD.finditer(chunk)) or list(
+            re.finditer(rb'value="(-?\d+)', chunk)
+        )
         if not records:
             continue
         record = records[int(rng.integers(0, len(records)))]
-        if record.re is not RECORD:
+        if record.re is not LITE_VARIANT_RECORD:
             begin, end = record.span(1)
             digits = str(_extreme(rng)).encode()
             data[start + begin : start + end] = digits[: end - begin].rjust(end - begin, b"0")
             continue
-        size = SIZE_OF_TYPE.get(record[1][0], 8)
+        size = BYTES_OF_NUMBER_TYPE.get(record[1][0], 8)
         if rng.random() < 0.2:
-            data[start + record.start()] = int(rng.choice([*SIZE_OF_TYPE, 0, 8, 9, 11, 76]))
+            data[start + record.start()] = int(rng.choice([*BYTES_OF_NUMBER_TYPE, 0, 8, 9, 11, 76]))
         elif record[1] == b"\x06":
             value = float(rng.choice([0, -1, 1e300, np.nan, np.inf, -np.inf, 1e-300]))
             struct.pack_into("<d", data, start + record.end(), value)
@@ -183,7 +209,7 @@ def lie_in_metadata(rng: Random, data: bytearray) -> None:
             data[start + record.end() : start + record.end() + size] = value_bytes
 
 
-DAMAGES: list[Damage] = [
+DAMAGE_KINDS: list[Damage] = [
     truncate,
     flip_bits,
     flip_bits_of_metadata,
@@ -206,7 +232,7 @@ def damaged(data: bytes, seed: int) -> tuple[str, bytes]:
     names = []
     for index in range(1 + int(rng.random() < 0.2)):
         # Each kind in turn; what needs a map comes first.
-        damage = DAMAGES[(seed + 7 * index) % len(DAMAGES)]
+        damage = DAMAGE_KINDS[(seed + 7 * index) % len(DAMAGE_KINDS)]
         try:
             damage(rng, copy)
         except (ValueError, OverflowError, struct.error):
@@ -217,10 +243,10 @@ def damaged(data: bytes, seed: int) -> tuple[str, bytes]:
 
 
 def _extreme(rng: Random) -> int:
-    return EXTREMES[int(rng.integers(0, len(EXTREMES)))]
+    return EXTREME_INTEGERS[int(rng.integers(0, len(EXTREME_INTEGERS)))]
 
 
-def _some_metadata(rng: Random, data: bytearray) -> tuple[int, int]:
+def _some_metadata_chunk(rng: Random, data: bytearray) -> tuple[int, int]:
     """Part of the file that is the data of one of the metadata chunks that opening reads."""
     entries = chunk_entries(bytes(data))
     named = [name for name in entries if re.match(rb"Image(Attr|Meta|Text)|.*AcqTimesC", name)]
@@ -238,7 +264,7 @@ def examine(data: bytes, **options: Any) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = xr.open_dataset(io.BytesIO(data), engine="nd2", **options)
-            _read(ds)
+            _read_image(ds)
     except (ND2FormatError, ND2UnsupportedError) as error:
         refused = error
     else:
@@ -248,7 +274,7 @@ def examine(data: bytes, **options: Any) -> str:
     return type(refused).__name__
 
 
-def _read(ds: xr.Dataset) -> None:
+def _read_image(ds: xr.Dataset) -> None:
     image = ds.image
     json.dumps([ds.attrs, image.attrs])
     for name, coordinate in ds.coords.items():
@@ -261,18 +287,6 @@ def _read(ds: xr.Dataset) -> None:
         return
     assert image.values.shape == image.shape
     assert image.values.dtype == image.dtype
-
-
-def _peak_memory() -> int:
-    """Bytes; `getrusage` of Linux counts what the parent had when it started this process."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _examine_all(paths: list[str], first: int, count: int) -> None:
@@ -291,7 +305,7 @@ def _examine_all(paths: list[str], first: int, count: int) -> None:
             except BaseException as error:  # noqa: BLE001
                 outcome = f"FAILED {type(error).__name__}: {error}"[:300]
             seconds = time.process_time() - began
-            peak = _peak_memory() // 2**20
+            peak = peak_memory_bytes() // 2**20
             case = {"file": Path(path).name, "seed": seed, "damage": name}
             print(json.dumps(case | {"outcome": outcome, "seconds": seconds, "MiB": peak}))
     faulthandler.cancel_dump_traceback_later()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xarray_nd2.testing import Channel, write_nd2
+from xarray_nd2.testing.image import loop_dims
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ class Variant:
     def expected(self) -> NDArray[Any]:
         """Pixels as they are read: zeros where a frame is missing."""
         pixels = self.pixels()
-        loops = [size for dim, size in self.sizes.items() if dim in "TPZ"]
+        loops = [self.sizes[dim] for dim in loop_dims(self.sizes)]
         for index in self.options.get("missing", ()):
             pixels[np.unravel_index(index, loops)] = 0
         return pixels

@@ -15,16 +15,16 @@ import psutil
 import pytest
 
 import xarray_nd2
-from xarray_nd2.cli.demo.sample import PIXEL, PLANE_DISTANCE, PLANES, Sample
-from xarray_nd2.cli.demo.track import measure
+from xarray_nd2.cli.demo.sample import PIXEL_SIZE_UM, PLANE_COUNT, PLANE_DISTANCE_UM, Sample
+from xarray_nd2.cli.demo.track import measure_cell
 from xarray_nd2.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "xarray_nd2.cli", "demo", "--size-mb", "8"]
-MARK = "XARRAY_ND2_TEST_OF_DEMO"
+DEMO_COMMAND = [sys.executable, "-m", "xarray_nd2.cli", "demo", "--size-mb", "8"]
+PROCESS_MARK = "XARRAY_ND2_TEST_OF_DEMO"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """Variables with which all that the demo leaves behind can be found."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    own = {"TMPDIR": str(temporary), "TEMP": str(temporary), MARK: str(tmp_path)}
+    own = {"TMPDIR": str(temporary), "TEMP": str(temporary), PROCESS_MARK: str(tmp_path)}
     # A demo without a cloud account must not stumble over the settings of one.
     return os.environ | own | {"AWS_PROFILE": "absent", "HTTP_PROXY": "http://127.0.0.1:9"}
 
@@ -42,7 +42,7 @@ def left_behind(tmp_path: Path) -> Iterator[str]:
     yield from (str(path) for path in (tmp_path / "temporary").iterdir())
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(tmp_path):
+            if process.environ().get(PROCESS_MARK) == str(tmp_path):
                 yield " ".join(process.cmdline())
         except psutil.Error:
             continue
@@ -51,7 +51,7 @@ def left_behind(tmp_path: Path) -> Iterator[str]:
 def test_demo(tmp_path: Path, environment: dict[str, str]) -> None:
     output = tmp_path / "cell.png"
     done = subprocess.run(
-        [*COMMAND, "--output", str(output)],
+        [*DEMO_COMMAND, "--output", str(output)],
         env=environment | {"COLUMNS": "100", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
@@ -99,7 +99,7 @@ def check_figure(path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal to a group of processes")
 def test_demo_cleans_up_when_interrupted(tmp_path: Path, environment: dict[str, str]) -> None:
     with subprocess.Popen(
-        [*COMMAND, "--output", str(tmp_path / "cell.png")],
+        [*DEMO_COMMAND, "--output", str(tmp_path / "cell.png")],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,10 +121,16 @@ def test_demo_cleans_up_when_interrupted(tmp_path: Path, environment: dict[str, 
 @pytest.mark.parametrize("megabytes", [5, 8, 49, 50, 200, 2000])
 def test_sample(megabytes: int) -> None:
     sample = Sample.of_size(megabytes)
-    stack = PLANES * 2 * sample.side**2 * 2
-    assert sample.times * stack == pytest.approx(megabytes * 1e6, rel=0.2)
-    places = sample.place(np.arange(sample.times))
-    field = np.array([PLANES * PLANE_DISTANCE, sample.side * PIXEL, sample.side * PIXEL])
+    stack = PLANE_COUNT * 2 * sample.side_pixels**2 * 2
+    assert sample.stack_count * stack == pytest.approx(megabytes * 1e6, rel=0.2)
+    places = sample.place(np.arange(sample.stack_count))
+    field = np.array(
+        [
+            PLANE_COUNT * PLANE_DISTANCE_UM,
+            sample.side_pixels * PIXEL_SIZE_UM,
+            sample.side_pixels * PIXEL_SIZE_UM,
+        ]
+    )
     assert (places > 0.15 * field).all()
     assert (places < 0.85 * field).all()
 
@@ -134,16 +140,16 @@ def test_measure(z: float, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = np.array([z, 61.3, 50.2])
     sample = Sample(2, 256)
     monkeypatch.setattr(Sample, "place", lambda _, t: np.broadcast_to(truth, (*np.shape(t), 3)))
-    planes = np.arange(PLANES)[abs(np.arange(PLANES) * PLANE_DISTANCE - z) < 4]
+    planes = np.arange(PLANE_COUNT)[abs(np.arange(PLANE_COUNT) * PLANE_DISTANCE_UM - z) < 4]
     rows, columns = np.arange(60, 124), np.arange(50, 114)
     labels = {
-        "Z": planes * PLANE_DISTANCE,
+        "Z": planes * PLANE_DISTANCE_UM,
         "C": np.array(["DAPI", "GFP"]),
-        "Y": rows * PIXEL,
-        "X": columns * PIXEL,
+        "Y": rows * PIXEL_SIZE_UM,
+        "X": columns * PIXEL_SIZE_UM,
     }
     pixels = np.stack([sample.frame(plane)[:, 60:124, 50:114] for plane in planes.tolist()])
-    found = measure(pixels, labels, truth + np.array([1.0, 8.0, -8.0]))
+    found = measure_cell(pixels, labels, truth + np.array([1.0, 8.0, -8.0]))
     np.testing.assert_allclose(found.place, truth, atol=0.1)
     assert found.picture.dims == ("C", "Y", "X")
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_ACCOUNT = "devstoreaccount1"
+_ACCOUNT_NAME = "devstoreaccount1"
 # The emulator's only key, which is printed in its documentation.
-_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+_ACCOUNT_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
 
 
 @contextmanager
@@ -29,7 +31,12 @@ def serve(folder: Path) -> Iterator[Store]:
             _container(port).upload_blob(name, data, overwrite=True)
 
         return Store(
-            lambda name: f"abfs://container/{name}", _options(port), put, port, store, (_KEY,)
+            lambda name: f"abfs://container/{name}",
+            _options(port),
+            put,
+            port,
+            store,
+            (_ACCOUNT_KEY,),
         )
 
     command = [azurite, "--blobHost", "127.0.0.1", "--blobPort", f"{port}"]
@@ -47,9 +54,9 @@ def _container(port: int) -> Any:
 
 
 def _options(port: int) -> dict[str, str]:
-    endpoint = f"http://127.0.0.1:{port}/{_ACCOUNT}"
+    endpoint = f"http://127.0.0.1:{port}/{_ACCOUNT_NAME}"
     return {
-        "account_name": _ACCOUNT,
-        "connection_string": f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};"
-        f"AccountKey={_KEY};BlobEndpoint={endpoint};",
+        "account_name": _ACCOUNT_NAME,
+        "connection_string": f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT_NAME};"
+        f"AccountKey={_ACCOUNT_KEY};BlobEndpoint={endpoint};",
     }

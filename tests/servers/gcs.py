@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Its own server answers one request after the other, each by a connection of its own. And it lacks
 # what the real store does: telling the generation of an object with its bytes, and refusing ranges
 # of an empty one.
-_SERVER = """
+_EMULATOR_SCRIPT = """
 import http.server, sys
 
 class Threads(http.server.ThreadingHTTPServer):
@@ -59,9 +59,9 @@ def serve(folder: Path) -> Iterator[Store]:
         options = {"endpoint_url": base, "token": "anon", "project": "p"}
         return Store(lambda name: f"gs://bucket/{name}", options, put, port, store)
 
-    command = [python, "-c", _SERVER, str(port)]
+    command = [python, "-c", _EMULATOR_SCRIPT, str(port)]
     with running(command, folder / "log", lambda: listening(port)):
-        _post(
+        _post_request(
             f"http://127.0.0.1:{port}/storage/v1/b?project=p",
             b'{"name": "bucket"}',
             "application/json",
@@ -71,15 +71,17 @@ def serve(folder: Path) -> Iterator[Store]:
 
 def _upload(url: str, name: str, data: bytes) -> None:
     if data:
-        _post(f"{url}?uploadType=media&name={quote(name, '')}", data, "application/octet-stream")
+        _post_request(
+            f"{url}?uploadType=media&name={quote(name, '')}", data, "application/octet-stream"
+        )
         return
     # An empty object in the one way in which the emulator takes it.
     parts = f'--x\r\nContent-Type: application/json\r\n\r\n{{"name": "{name}"}}\r\n--x\r\n'
     body = f"{parts}Content-Type: application/octet-stream\r\n\r\n\r\n--x--\r\n".encode()
-    _post(f"{url}?uploadType=multipart", body, "multipart/related; boundary=x")
+    _post_request(f"{url}?uploadType=multipart", body, "multipart/related; boundary=x")
 
 
-def _post(url: str, data: bytes, content_type: str) -> None:
+def _post_request(url: str, data: bytes, content_type: str) -> None:
     headers = {"Content-Type": content_type}
     with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as response:
         response.read()

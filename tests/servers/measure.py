@@ -1,7 +1,7 @@
 """What a protocol costs, measured at the wire: requests, and round trips.
 
 ``python -m tests.servers.measure`` starts all servers and writes the table of
-``docs/protocols.md``; ``tests/test_protocols.py`` compares its requests with that table.
+``docs/protocols.md``; ``tests/contract/test_protocols.py`` compares its requests with that table.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .wire import Wire, wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TABLE = Path(__file__).parents[2] / "docs" / "protocols.md"
-ROWS = 64
-_CROP: dict[str, Any] = {"T": 3, "Y": slice(60, 60 + ROWS), "X": slice(40, 90)}
-_DELAY = 0.5  # seconds in each direction: much, next to the work of the client
-_TIMES = 2  # the shortest counts, for a busy machine only ever adds to it
+TABLE_PATH = Path(__file__).parents[2] / "docs" / "protocols.md"
+CROP_ROWS = 64
+_CROP_INDEXERS: dict[str, Any] = {"T": 3, "Y": slice(60, 60 + CROP_ROWS), "X": slice(40, 90)}
+_WIRE_DELAY_SECONDS = 0.5  # in each direction: much, next to the work of the client
+_TIMING_REPETITIONS = 2  # the shortest counts, for a busy machine only ever adds to it
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Cost:
     another : float or None
         Of opening another file of the store.
     crop : float or None
-        Of reading `ROWS` rows of a frame, each apart, of that file.
+        Of reading `CROP_ROWS` rows of a frame, each apart, of that file.
     """
 
     first: float | None
@@ -53,7 +53,7 @@ class Cost:
     crop: float | None
 
 
-def content() -> bytes:
+def measured_file() -> bytes:
     """A file of about 1 MB."""
     shape = (5, 2, 200, 260)
     file = io.BytesIO()
@@ -65,7 +65,7 @@ def requests(store: Store) -> Cost:
     """Count requests."""
     counts: list[float | None] = []
     with wire(store.port) as line:
-        for act in _acts(store, line):
+        for act in _measured_acts(store, line):
             line.settle()
             line.clear()
             act()
@@ -77,27 +77,29 @@ def requests(store: Store) -> Cost:
 def round_trips(store: Store) -> Cost:
     """Time the same over a short wire and over a long one: the difference is round trips."""
     shortest = []
-    for delay in (0.0, _DELAY):
+    for delay in (0.0, _WIRE_DELAY_SECONDS):
         seconds = []
-        for _ in range(_TIMES):
+        for _ in range(_TIMING_REPETITIONS):
             with wire(store.port) as line:
                 line.delay = delay
-                seconds.append([_timed(act) for act in _acts(store, line)])
+                seconds.append([_seconds_of(act) for act in _measured_acts(store, line)])
         shortest.append(np.min(seconds, axis=0))
-    return Cost(*(float(trips) for trips in np.diff(shortest, axis=0)[0] / (2 * _DELAY)))
+    return Cost(
+        *(float(trips) for trips in np.diff(shortest, axis=0)[0] / (2 * _WIRE_DELAY_SECONDS))
+    )
 
 
-def _timed(act: Callable[[], object]) -> float:
+def _seconds_of(act: Callable[[], object]) -> float:
     began = time.perf_counter()
     act()
     return time.perf_counter() - began
 
 
-def _acts(store: Store, line: Wire) -> Iterator[Callable[[], object]]:
+def _measured_acts(store: Store, line: Wire) -> Iterator[Callable[[], object]]:
     """Things to do with two files of a store, over a wire that nothing was sent over yet."""
     assert store.at is not None
     there = store.at(line.port)
-    data = content()
+    data = measured_file()
     for name in ("one.nd2", "two.nd2"):
         store.put(name, data)
     opened: list[xr.Dataset] = []
@@ -109,12 +111,12 @@ def _acts(store: Store, line: Wire) -> Iterator[Callable[[], object]]:
 
     yield lambda: open_file("one.nd2")
     yield lambda: open_file("two.nd2")
-    opened[0].image.isel(_CROP).load()  # makes as many connections as are used at once
+    opened[0].image.isel(_CROP_INDEXERS).load()  # makes as many connections as are used at once
     opened[1].image.isel(T=0).load()  # and looks once at the file, where that takes a request
-    yield lambda: opened[1].image.isel(_CROP).load()
+    yield lambda: opened[1].image.isel(_CROP_INDEXERS).load()
 
 
-SERVERS: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {
+SERVERS_BY_PROTOCOL: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {
     "S3 (Swift)": swift.serve,
     "Azure (Azurite)": azurite.serve,
     "Google Cloud Storage (emulator)": gcs.serve,
@@ -125,13 +127,13 @@ SERVERS: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {
 
 
 @contextmanager
-def _http(folder: Path) -> Iterator[Store]:
+def _serve_http(folder: Path) -> Iterator[Store]:
     folder.mkdir()
     with nginx.serve(folder / "nginx", tls.make_certificates(folder)) as servers:
         yield servers.http
 
 
-def row(name: str, counted: Cost, trips: Cost) -> str:
+def table_row(name: str, counted: Cost, trips: Cost) -> str:
     """A line of the table."""
     cells = [
         f"{max(1, getattr(trips, part)):.0f} | {getattr(counted, part) or '?'}"
@@ -142,7 +144,7 @@ def row(name: str, counted: Cost, trips: Cost) -> str:
 
 def table() -> dict[str, tuple[str, ...]]:
     """The table as it is documented: cells by name of the protocol."""
-    lines = re.findall(r"^\| (.*) \|$", TABLE.read_text("utf-8"), re.M)
+    lines = re.findall(r"^\| (.*) \|$", TABLE_PATH.read_text("utf-8"), re.M)
     cells = [tuple(line.split(" | ")) for line in lines]
     return {first: rest for first, *rest in cells if len(rest) == 6}  # type: ignore[misc]
 
@@ -151,18 +153,20 @@ def main() -> None:
     """Measure every protocol whose server is installed, and write the table."""
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, (name, serve) in enumerate({"HTTP (nginx)": _http, **SERVERS}.items()):
+        for number, (name, serve) in enumerate(
+            {"HTTP (nginx)": _serve_http, **SERVERS_BY_PROTOCOL}.items()
+        ):
             try:
                 with serve(Path(folder) / str(number)) as store:
-                    lines.append(row(name, requests(store), round_trips(store)))
+                    lines.append(table_row(name, requests(store), round_trips(store)))
             except Missing as reason:
                 sys.exit(str(reason))
             print(lines[-1])
-    text = TABLE.read_text("utf-8")
+    text = TABLE_PATH.read_text("utf-8")
     rule = "|---" * 7 + "|\n"
     before, _, rest = text.partition(rule)
     after = rest[rest.index("\n\n") :]
-    TABLE.write_text(before + rule + "\n".join(lines) + after, "utf-8")
+    TABLE_PATH.write_text(before + rule + "\n".join(lines) + after, "utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .tls import Certificates
 
-_CONF = """
+_NGINX_CONF = """
 daemon off; {user} worker_processes 2; pid {dir}/pid; error_log {dir}/error.log;
 events {{ worker_connections 1024; }}
 http {{
@@ -55,7 +55,7 @@ def serve(folder: Path, tls: Certificates) -> Iterator[Nginx]:
         one.mkdir(parents=True)
     port, tls_port = free_ports(2)
     user = "user root;" if os.geteuid() == 0 else ""
-    text = _CONF.format(user=user, dir=conf, root=root, port=port, tls_port=tls_port, tls=tls)
+    text = _NGINX_CONF.format(user=user, dir=conf, root=root, port=port, tls_port=tls_port, tls=tls)
     (conf / "nginx.conf").write_text(text)
 
     def store(port: int, scheme: str = "http", under: str = "") -> Store:

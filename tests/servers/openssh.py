@@ -14,8 +14,8 @@ from .store import Store, put_into
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PASSPHRASE = "hush-of-the-key"
-_CONF = """
+_KEY_PASSPHRASE = "hush-of-the-key"
+_SSHD_CONF = """
 ListenAddress 127.0.0.1:{port}
 HostKey {dir}/host
 AuthorizedKeysFile {dir}/user.pub
@@ -36,10 +36,10 @@ def serve(folder: Path) -> Iterator[Store]:
     keygen = program("ssh-keygen", "apt-get install openssh-client")
     root, conf = folder / "files", folder / "sshd_config"
     root.mkdir(parents=True)
-    for name, passphrase in (("host", ""), ("user", _PASSPHRASE)):
+    for name, passphrase in (("host", ""), ("user", _KEY_PASSPHRASE)):
         run(keygen, "-q", "-t", "ed25519", "-N", passphrase, "-f", folder / name)
     [port] = free_ports(1)
-    conf.write_text(_CONF.format(port=port, dir=folder))
+    conf.write_text(_SSHD_CONF.format(port=port, dir=folder))
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists
 
@@ -48,7 +48,7 @@ def serve(folder: Path) -> Iterator[Store]:
             "port": port,
             "username": getpass.getuser(),
             "key_filename": str(folder / "user"),
-            "passphrase": _PASSPHRASE,
+            "passphrase": _KEY_PASSPHRASE,
             "look_for_keys": False,
             "allow_agent": False,
         }
@@ -58,7 +58,7 @@ def serve(folder: Path) -> Iterator[Store]:
             put_into(root),
             port,
             store,
-            (_PASSPHRASE,),
+            (_KEY_PASSPHRASE,),
         )
 
     with running([sshd, "-D", "-e", "-f", conf], folder / "log", lambda: listening(port)):

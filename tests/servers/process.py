@@ -17,7 +17,8 @@ from .store import Missing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_PATIENCE = 60.0  # seconds until a server must answer
+_START_TIMEOUT_SECONDS = 60.0  # until a server must answer
+_END_TIMEOUT_SECONDS = 5.0  # after each signal
 
 
 def installed_here() -> Path:
@@ -89,7 +90,7 @@ def running(
             start_new_session=True,
         )
     try:
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _START_TIMEOUT_SECONDS
         while not ready():
             if process.poll() is not None or time.monotonic() > until:
                 text = log.read_text("utf-8", "replace")[-2000:]
@@ -97,15 +98,15 @@ def running(
             time.sleep(0.01)
         yield process.pid
     finally:
-        _end(process)
+        _end_process_group(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+def _end_process_group(process: subprocess.Popen[bytes]) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
         # Its children too: the group is its own, and is gone when the last of them is.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
-        until = time.monotonic() + patience
+        until = time.monotonic() + _END_TIMEOUT_SECONDS
         while time.monotonic() < until:
             process.poll()
             try:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_PASSWORD = "hush-of-the-share"
-_CONF = """
+_SHARE_PASSWORD = "hush-of-the-share"
+_SMB_CONF = """
 [global]
  smb ports = {port}
  interfaces = 127.0.0.1/8
@@ -54,18 +54,18 @@ def serve(folder: Path) -> Iterator[Store]:
     for name in ("lock", "state", "cache", "private", "run", "log"):
         (state / name).mkdir(parents=True)
     [port] = free_ports(1)
-    conf.write_text(_CONF.format(port=port, dir=state, root=root))
-    twice = f"{_PASSWORD}\n{_PASSWORD}\n"
+    conf.write_text(_SMB_CONF.format(port=port, dir=state, root=root))
+    twice = f"{_SHARE_PASSWORD}\n{_SHARE_PASSWORD}\n"
     run(smbpasswd, "-c", conf, "-s", "-a", "root", text=twice)
 
     def store(port: int) -> Store:
         return Store(
             lambda name: f"smb://127.0.0.1:{port}/share/{name}",
-            {"username": "root", "password": _PASSWORD},
+            {"username": "root", "password": _SHARE_PASSWORD},
             put_into(root),
             port,
             store,
-            (_PASSWORD,),
+            (_SHARE_PASSWORD,),
         )
 
     arguments = [smbd, "-F", "--no-process-group", "-s", conf]

@@ -13,8 +13,8 @@ from .store import Missing, Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SECRET = "hush-of-the-bucket"
-_HASH = """
+_BUCKET_SECRET = "hush-of-the-bucket"
+_SWIFT_CONF = """
 [swift-hash]
 swift_hash_path_suffix = x
 swift_hash_path_prefix = y
@@ -22,7 +22,7 @@ swift_hash_path_prefix = y
 name = gold
 default = yes
 """
-_COMMON = """
+_COMMON_CONF = """
 [DEFAULT]
 bind_ip = 127.0.0.1
 bind_port = {port}
@@ -34,13 +34,13 @@ mount_check = false
 log_address = /nonexistent
 fallocate_reserve = 0
 """
-_NODE = """
+_NODE_CONF = """
 [pipeline:main]
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
 """
-_PROXY = """
+_PROXY_CONF = """
 [pipeline:main]
 pipeline = catch_errors cache s3api tempauth copy slo dlo proxy-server
 [app:proxy-server]
@@ -67,7 +67,7 @@ use = egg:swift#dlo
 """
 
 # What swift-ring-builder does, without starting it nine times.
-_RINGS = """
+_BUILD_RINGS_SCRIPT = """
 import sys
 from swift.common.ring import RingBuilder
 conf, *ports = sys.argv[1:]
@@ -90,31 +90,33 @@ def serve(folder: Path) -> Iterator[Store]:
     conf, devices = folder / "conf", folder / "devices"
     conf.mkdir(parents=True)
     (devices / "disk").mkdir(parents=True)
-    _require_attributes(devices)
-    (conf / "swift.conf").write_text(_HASH)
+    _require_extended_attributes(devices)
+    (conf / "swift.conf").write_text(_SWIFT_CONF)
     *ports, nobody = free_ports(5)
     user = Path("~").expanduser().owner()
     for kind, port in zip(kinds, ports, strict=True):
-        text = _COMMON.format(port=port, user=user, conf=conf, devices=devices)
+        text = _COMMON_CONF.format(port=port, user=user, conf=conf, devices=devices)
         text += (
-            _PROXY.format(nobody=nobody, secret=_SECRET)
+            _PROXY_CONF.format(nobody=nobody, secret=_BUCKET_SECRET)
             if kind == "proxy"
-            else _NODE.format(kind=kind)
+            else _NODE_CONF.format(kind=kind)
         )
         (conf / f"{kind}-server.conf").write_text(text)
-    run(python, "-c", _RINGS, conf, *map(str, ports[:3]))
+    run(python, "-c", _BUILD_RINGS_SCRIPT, conf, *map(str, ports[:3]))
 
     def store(port: int) -> Store:
         options = {
             "key": "test:tester",
-            "secret": _SECRET,
+            "secret": _BUCKET_SECRET,
             "endpoint_url": f"http://127.0.0.1:{port}",
         }
 
         def put(name: str, data: bytes) -> None:
             _filesystem(options).pipe_file(f"bucket/{name}", data)
 
-        return Store(lambda name: f"s3://bucket/{name}", options, put, port, store, (_SECRET,))
+        return Store(
+            lambda name: f"s3://bucket/{name}", options, put, port, store, (_BUCKET_SECRET,)
+        )
 
     def at_once() -> bool:
         return True
@@ -139,7 +141,7 @@ def _filesystem(options: dict[str, Any]) -> Any:
     return s3fs.S3FileSystem(**options, skip_instance_cache=True)
 
 
-def _require_attributes(folder: Path) -> None:
+def _require_extended_attributes(folder: Path) -> None:
     """Swift keeps what it knows of an object in extended attributes."""
     try:
         os.setxattr(folder, "user.test", b"1")

@@ -10,8 +10,6 @@ from .process import program, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-_GET_IT = "apt-get install openssl"
-
 
 @dataclass(frozen=True)
 class Certificates:
@@ -24,7 +22,7 @@ class Certificates:
 
 def make_certificates(folder: Path) -> Certificates:
     """Make an authority and have it sign a certificate for this machine."""
-    openssl = program("openssl", _GET_IT)
+    openssl = program("openssl", "apt-get install openssl")
     made = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     authority_key, request, names = folder / "ca.key", folder / "csr", folder / "names"
     names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_PASSWORD = "hush-of-the-folder"
+_FOLDER_PASSWORD = "hush-of-the-folder"
 
 
 @contextmanager
@@ -26,16 +26,16 @@ def serve(folder: Path) -> Iterator[Store]:
     def store(port: int) -> Store:
         return Store(
             lambda name: f"webdav://{name}",
-            {"base_url": f"http://127.0.0.1:{port}", "auth": ("user", _PASSWORD)},
+            {"base_url": f"http://127.0.0.1:{port}", "auth": ("user", _FOLDER_PASSWORD)},
             put_into(root),
             port,
             store,
-            (_PASSWORD,),
+            (_FOLDER_PASSWORD,),
         )
 
     command = [rclone, "serve", "webdav", root, "--addr", f"127.0.0.1:{port}"]
     # Without its cache of directories, files that are written beside it are seen at once.
     options = ["--config", "/dev/null", "--dir-cache-time", "0s", "--user", "user"]
-    secret = {"RCLONE_PASS": _PASSWORD}
+    secret = {"RCLONE_PASS": _FOLDER_PASSWORD}
     with running([*command, *options], folder / "log", lambda: listening(port), secret):
         yield store(port)

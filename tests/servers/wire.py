@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PIECE = 256 * 1024
+_MAX_PIECE_BYTES = 256 * 1024  # forwarded at a time
 # The head of an HTTP request, and that of a message of SMB; others are encrypted.
-_REQUEST = re.compile(rb"(?:GET|HEAD|POST|OPTIONS|PROPFIND) \S+ HTTP/1\.1\r\n|\xfeSMB@\0")
-_LONGEST = 4096  # bytes of such a head
+_REQUEST_HEAD = re.compile(rb"(?:GET|HEAD|POST|OPTIONS|PROPFIND) \S+ HTTP/1\.1\r\n|\xfeSMB@\0")
+_MAX_HEAD_BYTES = 4096  # of such a request
 
 
 class Wire:
@@ -91,12 +91,14 @@ class Wire:
         sending = asyncio.ensure_future(send())
         try:
             while True:
-                piece = await reader.read(_PIECE)
+                piece = await reader.read(_MAX_PIECE_BYTES)
                 if asked:
                     text = before + piece
-                    found = list(_REQUEST.finditer(text))
+                    found = list(_REQUEST_HEAD.finditer(text))
                     self.requests += len(found)
-                    before = text[max(found[-1].end() if found else 0, len(text) - _LONGEST) :]
+                    before = text[
+                        max(found[-1].end() if found else 0, len(text) - _MAX_HEAD_BYTES) :
+                    ]
                 else:
                     self.received += len(piece)
                 pieces.put_nowait((self._loop.time() + self.delay, piece))

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
     Answered = tuple[int, dict[str, str], bytes]
 
-DATA = os.urandom(300_000)  # more than one piece that is sent at a time
-BUCKET = "of-the-server-tests"
+OBJECT_DATA = os.urandom(300_000)  # more than one piece that is sent at a time
+BUCKET_NAME = "of-the-server-tests"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RangeServer]:
-    (tmp_path / "run.nd2").write_bytes(DATA)
+    (tmp_path / "run.nd2").write_bytes(OBJECT_DATA)
     with RangeServer(tmp_path) as server:
-        server.put("memory.nd2", DATA)
+        server.put("memory.nd2", OBJECT_DATA)
         yield server
 
 
@@ -44,13 +44,13 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
 def shared_store() -> Iterator[S3Server]:
     with S3Server() as server:
         for _ in range(2):  # the second time, it is there
-            server.create_bucket(BUCKET)
+            server.create_bucket(BUCKET_NAME)
         yield server
 
 
 @pytest.fixture
 def store(shared_store: S3Server) -> Iterator[S3Server]:
-    shared_store.put(BUCKET, "run.nd2", DATA)
+    shared_store.put(BUCKET_NAME, "run.nd2", OBJECT_DATA)
     shared_store.log.clear()
     yield shared_store
     shared_store.latency, shared_store.bandwidth, shared_store.faults = 0.0, None, None
@@ -159,7 +159,7 @@ def test_log_is_safe_for_threads() -> None:
 )
 def test_range(name: str, byte_range: str, start: int, stop: int, server: RangeServer) -> None:
     status, headers, body = ask(server, f"/{name}", byte_range)
-    assert (status, body) == (206, DATA[start:stop])
+    assert (status, body) == (206, OBJECT_DATA[start:stop])
     assert headers["Content-Range"] == f"bytes {start}-{stop - 1}/300000"
     assert headers["Content-Length"] == str(stop - start)
     (logged,) = server.log.entries
@@ -172,7 +172,7 @@ def test_range(name: str, byte_range: str, start: int, stop: int, server: RangeS
 def test_whole_object(byte_range: str | None, server: RangeServer) -> None:
     """A range that is none, or not a single one, is passed over."""
     status, headers, body = ask(server, "/run.nd2", byte_range)
-    assert (status, body) == (200, DATA)
+    assert (status, body) == (200, OBJECT_DATA)
     assert "Content-Range" not in headers
     (logged,) = server.log.entries
     assert (logged.start, logged.stop, logged.nbytes) == (None, None, 300_000)
@@ -209,7 +209,7 @@ def test_not_found(path: str, tmp_path: Path) -> None:
 
 def test_nothing_to_write_to(server: RangeServer) -> None:
     assert ask(server, "/run.nd2", method="PUT", body=b"0123")[0] == 405
-    assert ask(server, "/run.nd2")[2] == DATA
+    assert ask(server, "/run.nd2")[2] == OBJECT_DATA
 
 
 def test_names_and_empty_objects(tmp_path: Path, web: Any) -> None:
@@ -239,15 +239,15 @@ def test_version_of_a_file(tmp_path: Path, server: RangeServer) -> None:
 
 def test_version_of_an_object(server: RangeServer) -> None:
     tag = ask(server, "/memory.nd2")[1]["ETag"]
-    server.put("memory.nd2", bytes(DATA))
+    server.put("memory.nd2", bytes(OBJECT_DATA))
     assert ask(server, "/memory.nd2")[1]["ETag"] == tag
-    server.put("memory.nd2", DATA[::-1])
+    server.put("memory.nd2", OBJECT_DATA[::-1])
     assert ask(server, "/memory.nd2")[1]["ETag"] != tag
 
 
 def test_if_match(server: RangeServer) -> None:
     tag = ask(server, "/run.nd2")[1]["ETag"]
-    assert ask(server, "/run.nd2", "0-9", If_Match=tag)[::2] == (206, DATA[:10])
+    assert ask(server, "/run.nd2", "0-9", If_Match=tag)[::2] == (206, OBJECT_DATA[:10])
     assert ask(server, "/run.nd2", "0-9", If_Match="*")[0] == 206
     server.log.clear()
     assert ask(server, "/run.nd2", "0-9", If_Match='"other"')[::2] == (412, b"")
@@ -259,7 +259,11 @@ def test_connection_is_kept(server: RangeServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     with contextlib.closing(connection):
         ports = set()
-        for path, expected in (("/run.nd2", DATA), ("/no", b""), ("/memory.nd2", DATA)):
+        for path, expected in (
+            ("/run.nd2", OBJECT_DATA),
+            ("/no", b""),
+            ("/memory.nd2", OBJECT_DATA),
+        ):
             connection.request("GET", path)
             ports.add(connection.sock.getsockname())
             assert connection.getresponse().read() == expected
@@ -274,7 +278,7 @@ def test_requests_in_one_packet(server: RangeServer) -> None:
         while data := client.recv(65536):
             received += data
     assert received.count(b"HTTP/1.1 206 Partial Content\r\n") == 2
-    assert received.count(DATA[:4]) == 2
+    assert received.count(OBJECT_DATA[:4]) == 2
 
 
 @pytest.mark.parametrize("line", [b"hello\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
@@ -287,13 +291,13 @@ def test_no_http(line: bytes, server: RangeServer) -> None:
 
 def test_fsspec(server: RangeServer, web: Any) -> None:
     url = server.url("run.nd2")
-    assert web.cat_file(url, start=1000, end=2000) == DATA[1000:2000]
-    assert web.cat_file(url, start=-100) == DATA[-100:]
+    assert web.cat_file(url, start=1000, end=2000) == OBJECT_DATA[1000:2000]
+    assert web.cat_file(url, start=-100) == OBJECT_DATA[-100:]
     assert server.log.bytes == 1100
     assert web.info(url)["size"] == 300_000
     with web.open(url, block_size=50_000) as file:
         file.seek(250_000)
-        assert file.read() == DATA[250_000:]
+        assert file.read() == OBJECT_DATA[250_000:]
     with pytest.raises(FileNotFoundError):
         web.cat_file(server.url("no.nd2"))
 
@@ -302,7 +306,7 @@ def test_many_requests_at_once(server: RangeServer, web: Any) -> None:
     starts = [n * 100 for n in range(500)]
     stops = [start + 100 for start in starts]
     parts = web.cat_ranges([server.url("run.nd2")] * 500, starts, stops)
-    assert b"".join(parts) == DATA[:50_000]
+    assert b"".join(parts) == OBJECT_DATA[:50_000]
     assert (server.log.requests, server.log.bytes) == (500, 50_000)
     assert sorted(logged.start or 0 for logged in server.log.entries) == starts
 
@@ -329,10 +333,10 @@ def test_bandwidth_is_shared(server: RangeServer) -> None:
     with ThreadPoolExecutor(3) as pool:
         bodies = list(pool.map(lambda _: ask(server, "/run.nd2")[2], range(3)))
     took = time.monotonic() - began
-    assert bodies == [DATA] * 3
+    assert bodies == [OBJECT_DATA] * 3
     assert took > 0.4  # 900 kB
     server.bandwidth = None
-    assert ask(server, "/run.nd2")[2] == DATA
+    assert ask(server, "/run.nd2")[2] == OBJECT_DATA
 
 
 def test_little_is_not_held_up_by_much(server: RangeServer) -> None:
@@ -370,7 +374,7 @@ def test_short(size: int, server: RangeServer) -> None:
     server.faults = lambda *_: Fault("short")
     with pytest.raises(http.client.IncompleteRead) as caught:
         ask(server, "/run.nd2", f"0-{size - 1}")
-    assert caught.value.partial == DATA[: size // 2]
+    assert caught.value.partial == OBJECT_DATA[: size // 2]
     assert caught.value.expected == size - size // 2
     (logged,) = server.log.entries
     assert (logged.status, logged.stop, logged.nbytes) == (206, size, size // 2)
@@ -380,7 +384,7 @@ def test_short(size: int, server: RangeServer) -> None:
 def test_truncate(name: str, server: RangeServer) -> None:
     server.faults = lambda *_: Fault("truncate")
     status, headers, body = ask(server, f"/{name}", "100-199")
-    assert (status, body) == (206, DATA[100:150])
+    assert (status, body) == (206, OBJECT_DATA[100:150])
     assert headers["Content-Range"] == "bytes 100-149/300000"
     (logged,) = server.log.entries
     assert (logged.start, logged.stop, logged.nbytes) == (100, 200, 50)
@@ -389,7 +393,7 @@ def test_truncate(name: str, server: RangeServer) -> None:
 def test_ignore_range(server: RangeServer) -> None:
     server.faults = lambda *_: Fault("ignore_range")
     status, headers, body = ask(server, "/run.nd2", "100-199")
-    assert (status, body) == (200, DATA)
+    assert (status, body) == (200, OBJECT_DATA)
     assert "Content-Range" not in headers
     (logged,) = server.log.entries
     assert (logged.start, logged.stop, logged.nbytes) == (100, 200, 300_000)
@@ -441,11 +445,11 @@ def test_file_that_becomes_shorter(tmp_path: Path, server: RangeServer) -> None:
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(ask, server, "/run.nd2")
         time.sleep(0.1)
-        (tmp_path / "run.nd2").write_bytes(DATA[:100])
+        (tmp_path / "run.nd2").write_bytes(OBJECT_DATA[:100])
         with pytest.raises(http.client.IncompleteRead):
             reading.result()
     assert 0 < server.log.bytes < 300_000
-    assert ask(server, "/run.nd2")[2] == DATA[:100]
+    assert ask(server, "/run.nd2")[2] == OBJECT_DATA[:100]
 
 
 def test_client_that_leaves(server: RangeServer) -> None:
@@ -463,17 +467,17 @@ def test_client_that_leaves(server: RangeServer) -> None:
 
 
 def test_ranges_of_an_object(store: S3Server, s3files: Any) -> None:
-    path = f"{BUCKET}/run.nd2"
-    assert s3files.cat_file(path, start=1000, end=2000) == DATA[1000:2000]
+    path = f"{BUCKET_NAME}/run.nd2"
+    assert s3files.cat_file(path, start=1000, end=2000) == OBJECT_DATA[1000:2000]
     (logged,) = store.log.entries
     assert (logged.method, logged.path, logged.status) == ("GET", f"/{path}", 206)
     assert (logged.start, logged.stop, logged.nbytes) == (1000, 2000, 1000)
     assert logged.began <= logged.ended <= time.monotonic()
-    assert s3files.cat_file(path, start=-100) == DATA[-100:]
-    assert s3files.cat_file(path) == DATA
+    assert s3files.cat_file(path, start=-100) == OBJECT_DATA[-100:]
+    assert s3files.cat_file(path) == OBJECT_DATA
     with s3files.open(path, block_size=50_000) as file:
         file.seek(250_000)
-        assert file.read() == DATA[250_000:]
+        assert file.read() == OBJECT_DATA[250_000:]
 
 
 def test_many_ranges_at_once(store: S3Server) -> None:
@@ -482,8 +486,8 @@ def test_many_ranges_at_once(store: S3Server) -> None:
     store.latency = 1.0
     connections = {"config_kwargs": {"max_pool_connections": 64}}  # 10 without
     s3files = s3fs.S3FileSystem(**store.storage_options, **connections, skip_instance_cache=True)
-    parts = s3files.cat_ranges([f"{BUCKET}/run.nd2"] * 64, starts, stops)
-    assert b"".join(parts) == DATA[:64_000]
+    parts = s3files.cat_ranges([f"{BUCKET_NAME}/run.nd2"] * 64, starts, stops)
+    assert b"".join(parts) == OBJECT_DATA[:64_000]
     assert (store.log.requests, store.log.bytes) == (64, 64_000)
     assert store.log.round_trips == 1
 
@@ -491,12 +495,12 @@ def test_many_ranges_at_once(store: S3Server) -> None:
 def test_large_object(store: S3Server, boto: Any) -> None:
     """Moto keeps large objects on disk."""
     data = os.urandom(8_000_000)
-    store.put(BUCKET, "large.nd2", data)
+    store.put(BUCKET_NAME, "large.nd2", data)
     assert (
-        boto.put_object(Bucket=BUCKET, Key="again.nd2", Body=data)["ETag"]
-        == (boto.head_object(Bucket=BUCKET, Key="large.nd2")["ETag"])
+        boto.put_object(Bucket=BUCKET_NAME, Key="again.nd2", Body=data)["ETag"]
+        == (boto.head_object(Bucket=BUCKET_NAME, Key="large.nd2")["ETag"])
     )
-    got = boto.get_object(Bucket=BUCKET, Key="large.nd2", Range="bytes=7000000-7999999")
+    got = boto.get_object(Bucket=BUCKET_NAME, Key="large.nd2", Range="bytes=7000000-7999999")
     with got["Body"] as body:
         assert body.read() == data[7_000_000:]
 
@@ -504,11 +508,17 @@ def test_large_object(store: S3Server, boto: Any) -> None:
 def test_range_is_as_of_moto(store: S3Server, boto: Any) -> None:
     """The server answers the plain case itself; with a condition the same request is moto's."""
     boto.put_object(
-        Bucket=BUCKET, Key="a/b c+ü.nd2", Body=DATA, ContentType="image/nd2", Metadata={"of": "me"}
+        Bucket=BUCKET_NAME,
+        Key="a/b c+ü.nd2",
+        Body=OBJECT_DATA,
+        ContentType="image/nd2",
+        Metadata={"of": "me"},
     )
 
     def answer(**condition: str) -> Any:
-        got = boto.get_object(Bucket=BUCKET, Key="a/b c+ü.nd2", Range="bytes=10-4999", **condition)
+        got = boto.get_object(
+            Bucket=BUCKET_NAME, Key="a/b c+ü.nd2", Range="bytes=10-4999", **condition
+        )
         with got.pop("Body") as body:
             got["Body"] = body.read()
         passing = ("date", "server", "x-amzn-requestid", "access-control-allow-origin")
@@ -517,7 +527,7 @@ def test_range_is_as_of_moto(store: S3Server, boto: Any) -> None:
         return got
 
     own = answer()
-    assert own["Body"] == DATA[10:5000]
+    assert own["Body"] == OBJECT_DATA[10:5000]
     assert own["Metadata"] == {"of": "me"}
     assert own == answer(IfMatch=own["ETag"]) == answer(IfNoneMatch='"other"')
 
@@ -534,44 +544,44 @@ def test_range_is_as_of_moto(store: S3Server, boto: Any) -> None:
 )
 def test_refusals_of_s3(call: dict[str, str], code: str, boto: Any) -> None:
     with pytest.raises(botocore.exceptions.ClientError) as caught:
-        boto.get_object(**{"Bucket": BUCKET} | call)
+        boto.get_object(**{"Bucket": BUCKET_NAME} | call)
     assert caught.value.response["Error"]["Code"] == code
 
 
 def test_not_found_in_s3(store: S3Server, s3files: Any) -> None:
-    for path in (f"{BUCKET}/no.nd2", "no-such-bucket/run.nd2"):
+    for path in (f"{BUCKET_NAME}/no.nd2", "no-such-bucket/run.nd2"):
         with pytest.raises(FileNotFoundError):
             s3files.cat_file(path, start=0, end=10)
         with pytest.raises(FileNotFoundError):
             s3files.info(path)
     assert ask(store, "/no-such-bucket/run.nd2", "0-9")[0] == 404
-    assert b"<Code>NoSuchKey</Code>" in ask(store, f"/{BUCKET}/no.nd2", "0-9")[2]
+    assert b"<Code>NoSuchKey</Code>" in ask(store, f"/{BUCKET_NAME}/no.nd2", "0-9")[2]
 
 
 def test_head_of_an_object(store: S3Server, s3files: Any) -> None:
-    info = s3files.info(f"{BUCKET}/run.nd2")
+    info = s3files.info(f"{BUCKET_NAME}/run.nd2")
     assert info["size"] == 300_000
     (logged,) = store.log.entries
     assert (logged.method, logged.status, logged.nbytes) == ("HEAD", 200, 0)
-    store.put(BUCKET, "run.nd2", DATA[::-1])
-    assert s3files.info(f"{BUCKET}/run.nd2")["ETag"] != info["ETag"]
+    store.put(BUCKET_NAME, "run.nd2", OBJECT_DATA[::-1])
+    assert s3files.info(f"{BUCKET_NAME}/run.nd2")["ETag"] != info["ETag"]
 
 
 def test_anonymous_access(store: S3Server, s3files: Any) -> None:
-    path = f"{BUCKET}/public.nd2"
-    store.put(BUCKET, "public.nd2", DATA)
+    path = f"{BUCKET_NAME}/public.nd2"
+    store.put(BUCKET_NAME, "public.nd2", OBJECT_DATA)
     options = {"anon": True, "endpoint_url": store.endpoint_url, "skip_instance_cache": True}
     anybody = s3fs.S3FileSystem(**options)
     with pytest.raises(PermissionError):
         anybody.cat_file(path, start=0, end=10)
-    for public in (BUCKET, path):
+    for public in (BUCKET_NAME, path):
         s3files.chmod(public, acl="public-read")
-    assert anybody.cat_file(path, start=0, end=10) == DATA[:10]
+    assert anybody.cat_file(path, start=0, end=10) == OBJECT_DATA[:10]
 
 
 def test_denied_by_policy(store: S3Server, boto: Any) -> None:
     store.create_bucket("closed-bucket")
-    store.put("closed-bucket", "run.nd2", DATA)
+    store.put("closed-bucket", "run.nd2", OBJECT_DATA)
     statement = '{"Effect":"Deny","Principal":"*","Action":"s3:GetObject","Resource":"*"}'
     boto.put_bucket_policy(
         Bucket="closed-bucket", Policy=f'{{"Version":"2012-10-17","Statement":[{statement}]}}'
@@ -602,13 +612,13 @@ def test_versions(store: S3Server, boto: Any) -> None:
 
 def test_writing(store: S3Server, s3files: Any, tmp_path: Path) -> None:
     """Uploads in one and in many parts, listing and removal go to moto."""
-    folder = f"{BUCKET}/written"
+    folder = f"{BUCKET_NAME}/written"
     large = tmp_path / "large"
     large.write_bytes(os.urandom(12_000_000))
     s3files.pipe_file(f"{folder}/small", b"first")
     s3files.pipe_file(f"{folder}/small", b"second")
     s3files.put_file(str(large), f"{folder}/large", chunksize=5 * 2**20)
-    store.upload(large, BUCKET, "written/uploaded")
+    store.upload(large, BUCKET_NAME, "written/uploaded")
     assert sorted(s3files.ls(folder)) == [
         f"{folder}/{name}" for name in ("large", "small", "uploaded")
     ]
@@ -621,25 +631,25 @@ def test_writing(store: S3Server, s3files: Any, tmp_path: Path) -> None:
 
 
 def test_body_in_chunks(store: S3Server, s3files: Any) -> None:
-    path = f"{BUCKET}/chunked"
-    pieces = iter([b"0123", DATA])
+    path = f"{BUCKET_NAME}/chunked"
+    pieces = iter([b"0123", OBJECT_DATA])
     headers: Any = {"Transfer_Encoding": "chunked", "Expect": "100-continue"}
     answered = ask(store, f"/{path}", method="PUT", body=pieces, chunked=True, **headers)
     assert answered[0] == 200
-    assert s3files.cat_file(path) == b"0123" + DATA
+    assert s3files.cat_file(path) == b"0123" + OBJECT_DATA
 
 
 def test_delays_and_faults_of_s3(store: S3Server, s3files: Any) -> None:
-    path = f"{BUCKET}/run.nd2"
+    path = f"{BUCKET_NAME}/run.nd2"
     store.faults = lambda number, *_: Fault(503) if number == 1 else None
     store.latency = 0.05
     store.bandwidth = 1e6
-    assert s3files.cat_file(path, start=0, end=100_000) == DATA[:100_000]
+    assert s3files.cat_file(path, start=0, end=100_000) == OBJECT_DATA[:100_000]
     assert [logged.status for logged in store.log.entries] == [503, 206]
     assert store.log.round_trips == 2
     assert store.log.entries[1].ended - store.log.entries[1].began > 0.12
     store.faults = lambda *_: Fault("truncate")
-    assert ask(store, f"/{quote(path)}", "0-99", Authorization="x")[2] == DATA[:50]
+    assert ask(store, f"/{quote(path)}", "0-99", Authorization="x")[2] == OBJECT_DATA[:50]
 
 
 def test_moto_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -654,7 +664,7 @@ def test_moto_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_thread_remains(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with RangeServer(tmp_path) as server:
-        server.put("run.nd2", DATA)
+        server.put("run.nd2", OBJECT_DATA)
         ask(server, "/run.nd2")
         idle = socket.create_connection(("127.0.0.1", server.port), timeout=10)
         assert set(threading.enumerate()) != before
@@ -664,7 +674,7 @@ def test_no_thread_remains(tmp_path: Path) -> None:
     with pytest.raises(ConnectionRefusedError):
         ask(server, "/run.nd2")
     with server:
-        assert ask(server, "/run.nd2")[2] == DATA  # what was put, it keeps
+        assert ask(server, "/run.nd2")[2] == OBJECT_DATA  # what was put, it keeps
 
 
 @pytest.mark.parametrize(

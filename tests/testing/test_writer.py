@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-VERSIONS = [(3, 0), (2, 1)]
-CORPUS_FILES: list[Any] = corpus_files() or [
+CONTAINER_VERSIONS = [(3, 0), (2, 1)]
+CORPUS_PARAMETERS: list[Any] = corpus_files() or [
     pytest.param(None, id="none", marks=pytest.mark.skip(NO_CORPUS))
 ]
 
@@ -52,7 +52,7 @@ def opened(data: Any, dims: str, **options: Any) -> nd2.ND2File:
     return nd2.ND2File(io.BytesIO(written(data, dims, **options)))
 
 
-def parameters(read: nd2.ND2File) -> Any:
+def outermost_loop_parameters(read: nd2.ND2File) -> Any:
     """Parameters of the outermost loop, of whatever type."""
     return read.experiment[0].parameters
 
@@ -110,7 +110,7 @@ def raw_attributes(file: bytes) -> dict[str, Any]:
 # ---- loops, channels and pixels, by nd2
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 @pytest.mark.parametrize("loops", ["", "T", "Z", "TZ", "ZT", "PT", "PTZ", "TPZ", "ZPT"])
 def test_loops_are_nested_as_asked(loops: str, version: tuple[int, int]) -> None:
     counts = {"T": 3, "P": 2, "Z": 4}
@@ -170,7 +170,7 @@ def test_dtypes_nd2_knows(dtype: str, compression: str | None) -> None:
     options=st.fixed_dictionaries(
         {
             "compression": st.sampled_from([None, "lossless"]),
-            "version": st.sampled_from(VERSIONS),
+            "version": st.sampled_from(CONTAINER_VERSIONS),
             "metadata_at": st.sampled_from(["start", "end"]),
             "map_order": st.sampled_from(["reversed", "sequence"]),
         }
@@ -197,7 +197,7 @@ def test_any_image_comes_back(
 # ---- facts, by nd2
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_channels(version: tuple[int, int]) -> None:
     asked = [Channel("DAPI", emission=461, excitation=405.5, color="#10a0fF"), "GFP λ <&> \"'"]
     with opened(pixels(2, 5, 8), "CYX", channels=asked, version=version) as read:
@@ -225,44 +225,46 @@ def test_rgb_is_one_channel_of_three_components() -> None:
         assert channel.microscope.modalityFlags == ["brightfield", "camera"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_voxel_size(version: tuple[int, int]) -> None:
     data = pixels(3, 5, 8)
     options = {"version": version, "timestamps": [0, 1, 2]}
     with opened(data, "ZYX", pixel_size=0.325, z_step=0.7, **options) as read:
         assert tuple(read.voxel_size()) == (0.325, 0.325, 0.7)
-        assert parameters(read).bottomToTop is True
+        assert outermost_loop_parameters(read).bottomToTop is True
         assert read.events(orient="list")["Z-Series"] == pytest.approx([-0.7, 0.0, 0.7])
 
 
 def test_negative_z_step_goes_down() -> None:
     with opened(pixels(3, 5, 8), "ZYX", z_step=-0.7, timestamps=[0, 1, 2]) as read:
         assert read.voxel_size().z == 0.7
-        assert parameters(read).bottomToTop is False
+        assert outermost_loop_parameters(read).bottomToTop is False
         assert read.events(orient="list")["Z-Series"] == pytest.approx([0.7, 0.0, -0.7])
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_period(version: tuple[int, int]) -> None:
     with opened(pixels(4, 5, 8), "TYX", period=0.25, version=version) as read:
-        found = parameters(read)
+        found = outermost_loop_parameters(read)
         assert (found.startMs, found.periodMs, found.durationMs) == (0, 250, 750)
         assert found.periodDiff.avg == 250
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_periods(version: tuple[int, int]) -> None:
     data = pixels(6, 2, 5, 8)
     with opened(data, "TZYX", periods=[(1, 9), (2, 0.5), (3, 60)], version=version) as read:
         loop = read.experiment[0]
         assert (loop.type, loop.count) == ("NETimeLoop", 6)
-        periods = [(p.count, p.periodMs, p.durationMs) for p in parameters(read).periods]
+        periods = [
+            (p.count, p.periodMs, p.durationMs) for p in outermost_loop_parameters(read).periods
+        ]
         assert periods == [(1, 9000, 0), (2, 500, 500), (3, 60000, 120000)]
         assert read.experiment[1].type == "ZStackLoop"
         np.testing.assert_array_equal(read.asarray(), data)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_positions(version: tuple[int, int]) -> None:
     stage = [(1.5, -2.25, 30), (4, 5, 6), (0, 0, -7.125)]
     with opened(
@@ -272,7 +274,7 @@ def test_positions(version: tuple[int, int]) -> None:
         stage_positions=stage,
         version=version,
     ) as read:
-        points = parameters(read).points
+        points = outermost_loop_parameters(read).points
         assert [point.name for point in points] == ["A1", None, "Ω 3"]
         assert [tuple(point.stagePositionUm) for point in points] == stage
         assert [point.pfsOffset for point in points] == [None] * 3
@@ -289,7 +291,7 @@ def test_stage_position_without_loop() -> None:
         assert tuple(frame.channels[0].position.stagePositionUm) == (1, 2, 3)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_timestamps(version: tuple[int, int]) -> None:
     seconds = np.array([0.0, 0.125, 2.5, 3.0])
     file = written(pixels(2, 2, 5, 8), "TZYX", timestamps=seconds, version=version, missing=[2])
@@ -315,7 +317,7 @@ def test_no_table_of_times_without_timestamps() -> None:
     assert chunks["ImageDataSeq|1!"].data[:8] == bytes(8)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_text_info(version: tuple[int, int]) -> None:
     texts = {"description": "µ\r\n\ttwo <lines>", "date": "3/7/2025", "appVersion": "NIS"}
     with opened(pixels(5, 8), "YX", text_info=texts, version=version) as read:
@@ -351,12 +353,12 @@ def check_container(file: bytes) -> None:
 
 
 @pytest.mark.corpus
-@pytest.mark.parametrize("path", CORPUS_FILES, ids=lambda path: getattr(path, "name", None))
+@pytest.mark.parametrize("path", CORPUS_PARAMETERS, ids=lambda path: getattr(path, "name", None))
 def test_real_containers_are_like_this(path: Path) -> None:
     check_container(path.read_bytes())
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 @pytest.mark.parametrize("frames", [1, 3, 400])
 def test_container(frames: int, version: tuple[int, int]) -> None:
     file = written(
@@ -545,8 +547,8 @@ def test_non_contiguous_data() -> None:
 
 # ---- bad arguments
 
-CALLABLE: dict[str, Any] = {"data": lambda _: np.zeros((5, 8), "u1"), "dims": "TYX"}
-SIZES = {"T": 2, "Y": 5, "X": 8}
+CALLABLE_ARGUMENTS: dict[str, Any] = {"data": lambda _: np.zeros((5, 8), "u1"), "dims": "TYX"}
+CALLABLE_SIZES = {"T": 2, "Y": 5, "X": 8}
 
 
 @pytest.mark.parametrize(
@@ -564,12 +566,18 @@ SIZES = {"T": 2, "Y": 5, "X": 8}
         ("hold no int64", {"data": np.zeros((2, 5, 8), "int64")}),
         ("hold no bool", {"data": np.zeros((2, 5, 8), bool)}),
         ("hold no complex64", {"data": np.zeros((2, 5, 8), "complex64")}),
-        ("callable needs sizes and dtype", CALLABLE),
-        ("callable needs sizes and dtype", {**CALLABLE, "sizes": SIZES}),
-        ("callable needs sizes and dtype", {**CALLABLE, "dtype": "u1"}),
-        ("sizes are of", {**CALLABLE, "dtype": "u1", "sizes": {"Y": 5, "X": 8, "T": 2}}),
-        (r"frame 0 is uint8\(5, 8\), not", {**CALLABLE, "dtype": "u2", "sizes": SIZES}),
-        (r"frame 0 is .*\(5, 9\)", {**CALLABLE, "dtype": "u1", "sizes": {**SIZES, "X": 9}}),
+        ("callable needs sizes and dtype", CALLABLE_ARGUMENTS),
+        ("callable needs sizes and dtype", {**CALLABLE_ARGUMENTS, "sizes": CALLABLE_SIZES}),
+        ("callable needs sizes and dtype", {**CALLABLE_ARGUMENTS, "dtype": "u1"}),
+        ("sizes are of", {**CALLABLE_ARGUMENTS, "dtype": "u1", "sizes": {"Y": 5, "X": 8, "T": 2}}),
+        (
+            r"frame 0 is uint8\(5, 8\), not",
+            {**CALLABLE_ARGUMENTS, "dtype": "u2", "sizes": CALLABLE_SIZES},
+        ),
+        (
+            r"frame 0 is .*\(5, 9\)",
+            {**CALLABLE_ARGUMENTS, "dtype": "u1", "sizes": {**CALLABLE_SIZES, "X": 9}},
+        ),
         ("2 channels are described, the image has 1", {"channels": ["a", "b"]}),
         ("pixel_size must be positive", {"pixel_size": 0}),
         ("z_step must not be 0", {"z_step": 0}),
@@ -616,27 +624,27 @@ def test_bad_color(color: str) -> None:
 
 # ---- the encodings of metadata
 
-TEXT = st.text(
+METADATA_TEXTS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\ufffe\uffff")
     | st.sampled_from("\r\n\t"),
     max_size=12,
 )
-NAMES = st.text("abcXYZ019_", max_size=6).map("X{}".format)
-LEAVES = st.one_of(
-    st.tuples(NAMES.map("ui{}".format), st.integers(0, 2**64 - 1)),
-    st.tuples(NAMES.map("i{}".format), st.integers(-(2**63), 2**63 - 1)),
-    st.tuples(NAMES.map("d{}".format), st.floats(allow_nan=False)),
-    st.tuples(NAMES.map("b{}".format), st.booleans()),
-    st.tuples(NAMES.map("ws{}".format), TEXT),
+VALUE_NAMES = st.text("abcXYZ019_", max_size=6).map("X{}".format)
+NAMED_VALUES = st.one_of(
+    st.tuples(VALUE_NAMES.map("ui{}".format), st.integers(0, 2**64 - 1)),
+    st.tuples(VALUE_NAMES.map("i{}".format), st.integers(-(2**63), 2**63 - 1)),
+    st.tuples(VALUE_NAMES.map("d{}".format), st.floats(allow_nan=False)),
+    st.tuples(VALUE_NAMES.map("b{}".format), st.booleans()),
+    st.tuples(VALUE_NAMES.map("ws{}".format), METADATA_TEXTS),
 )
-TREES = st.recursive(
-    st.lists(LEAVES, min_size=1, max_size=4).map(dict),
+METADATA_TREES = st.recursive(
+    st.lists(NAMED_VALUES, min_size=1, max_size=4).map(dict),
     lambda tree: st.dictionaries(
-        NAMES.map("p{}".format), tree | st.lists(tree, max_size=3), min_size=1, max_size=3
+        VALUE_NAMES.map("p{}".format), tree | st.lists(tree, max_size=3), min_size=1, max_size=3
     ),
     max_leaves=12,
 )
-ENCODINGS = [
+TREE_ENCODINGS = [
     pytest.param(lite_variant, json_from_clx_lite_variant, id="lite"),
     pytest.param(variant_xml, json_from_clx_variant, id="xml"),
 ]
@@ -651,8 +659,8 @@ def as_nd2_says(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize(("encode", "decode"), ENCODINGS)
-@given(tree=TREES)
+@pytest.mark.parametrize(("encode", "decode"), TREE_ENCODINGS)
+@given(tree=METADATA_TREES)
 def test_trees_come_back(encode: Any, decode: Any, tree: dict[str, Any]) -> None:
     assert decode(encode({"Root": tree}), strip_prefix=False) == {"Root": as_nd2_says(tree)}
 
@@ -701,7 +709,7 @@ def test_offsets_of_a_level_are_sorted_by_name() -> None:
 
 
 @pytest.mark.corpus
-@pytest.mark.parametrize("path", CORPUS_FILES, ids=lambda path: getattr(path, "name", None))
+@pytest.mark.parametrize("path", CORPUS_PARAMETERS, ids=lambda path: getattr(path, "name", None))
 def test_real_texts_are_encoded_alike(path: Path) -> None:
     chunk = chunks_of(path.read_bytes()).get("ImageTextInfoLV!")
     if chunk is None:

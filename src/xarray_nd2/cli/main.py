@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _DEMO_PACKAGES = ("flask", "matplotlib", "moto", "rich")
-_INTERRUPTED = 130
+_INTERRUPTED_EXIT_CODE = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,27 +34,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code.
     """
-    options = _parser().parse_args(argv)
+    options = _command_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
     except KeyboardInterrupt:
-        return _fail("interrupted; everything it had started is stopped and removed", _INTERRUPTED)
+        return _print_failure(
+            "interrupted; everything it had started is stopped and removed", _INTERRUPTED_EXIT_CODE
+        )
     except OSError as error:
-        return _fail(str(error))
+        return _print_failure(str(error))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xarray-nd2", description="Nikon ND2 files as labelled, lazy xarray images."
     )
     parser.add_argument("--version", action="version", version=f"xarray-nd2 {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_demo(commands)
+    _add_demo_command(commands)
     return parser
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "follow a cell through a time-lapse that lies in an object store"
     demo = commands.add_parser(
         "demo",
@@ -64,44 +66,55 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument(
-        "--size-mb", type=_whole(5, 2000), default=200, metavar="MB", help="size of the file"
+        "--size-mb",
+        type=_whole_number_parser(5, 2000),
+        default=200,
+        metavar="MB",
+        help="size of the file",
     )
     demo.add_argument(
-        "--workers", type=_whole(1, 64), default=2, metavar="N", help="worker processes of dask"
+        "--workers",
+        type=_whole_number_parser(1, 64),
+        default=2,
+        metavar="N",
+        help="worker processes of dask",
     )
     demo.add_argument(
         "--latency-ms",
-        type=_whole(0, 1000),
+        type=_whole_number_parser(0, 1000),
         default=20,
         metavar="MS",
         help="milliseconds by which the store delays each answer, as one that is far away does",
     )
     demo.add_argument(
         "--output",
-        type=_figure,
+        type=_parse_figure_path,
         default="xarray-nd2-demo.png",
         metavar="PNG",
         help="where the figure is saved",
     )
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_run_demo_command)
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _run_demo_command(options: argparse.Namespace) -> int:
     missing = [name for name in _DEMO_PACKAGES if find_spec(name) is None]
     if missing:
-        return _fail(f'the demo needs {", ".join(missing)}: pip install "xarray-nd2[demo]"')
-    from xarray_nd2.cli.demo.demo import demo
+        return _print_failure(
+            f'the demo needs {", ".join(missing)}: pip install "xarray-nd2[demo]"'
+        )
+    from xarray_nd2.cli.demo.demo import run_demo
 
-    demo(options.size_mb, options.workers, options.latency_ms / 1000, options.output)
+    run_demo(options.size_mb, options.workers, options.latency_ms / 1000, options.output)
     return 0
 
 
-def _fail(message: str, code: int = 1) -> int:
+def _print_failure(message: str, code: int = 1) -> int:
+    """Print a message to the standard error; gives back the exit code."""
     print(f"xarray-nd2: {message}", file=sys.stderr)
     return code
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def _whole_number_parser(least: int, most: int) -> Callable[[str], int]:
     """Make a parser of whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
@@ -114,7 +127,8 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _figure(text: str) -> Path:
+def _parse_figure_path(text: str) -> Path:
+    """Path that ends in .png, in a folder that exists; for argparse."""
     path = Path(text)
     if path.suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"must end in .png, not {text!r}")

@@ -1,4 +1,4 @@
-"""Files over HTTP on loopback: byte ranges and versions as object stores serve them, no more."""
+"""A server of files and objects over HTTP on loopback, with byte ranges and versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xarray_nd2.testing.loopback import Answer, Loopback
 if TYPE_CHECKING:
     import os
 
-    from xarray_nd2.testing.loopback import Asked, FaultOf
+    from xarray_nd2.testing.loopback import Asked, FaultOfRequest
 
 
 class RangeServer(Loopback):
@@ -51,31 +51,31 @@ class RangeServer(Loopback):
         *,
         latency: float = 0.0,
         bandwidth: float | None = None,
-        faults: FaultOf | None = None,
+        faults: FaultOfRequest | None = None,
     ) -> None:
         super().__init__(latency=latency, bandwidth=bandwidth, faults=faults)
         self._folder = None if folder is None else Path(folder)
-        self._objects: dict[str, _Object] = {}
+        self._objects: dict[str, _ServedObject] = {}
 
     def url(self, name: str) -> str:
         """URL of a file or object."""
         return f"{self.endpoint_url}/{quote(name)}"
 
     def put(self, name: str, data: bytes) -> None:
-        """Serve `data` under a name, instead of what was there."""
+        """Serve `data` under a name; it replaces an object or hides a file of that name."""
         tag = hashlib.sha256(data).hexdigest()[:32]
-        self._objects[name] = _Object(memoryview(data), f'"{tag}"', time.time())
+        self._objects[name] = _ServedObject(memoryview(data), f'"{tag}"', time.time())
 
     def size_of(self, path: str) -> int | None:
         """Bytes of the object at a path; None if there is none."""
-        found = self._find(path)
+        found = self._find_object(path)
         return None if found is None else len(found.content)
 
     def answer(self, asked: Asked) -> Answer:
-        """An object or a range of it, if it is there and of the version that is asked for."""
+        """Answer GET and HEAD: 200, 206, 404, 412 (another version than asked for) or 416."""
         if asked.method not in ("GET", "HEAD"):
             return Answer(405, [("Allow", "GET, HEAD")])
-        found = self._find(asked.path)
+        found = self._find_object(asked.path)
         if found is None:
             return Answer(404)
         size = len(found.content)
@@ -93,10 +93,15 @@ class RangeServer(Loopback):
             return Answer(416, [*headers, ("Content-Range", f"bytes */{size}")])
         headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
         content = found.content
-        part = content[start:stop] if isinstance(content, memoryview) else content.part(start, stop)
-        return Answer(206, headers, part)
+        body = (
+            content[start:stop]
+            if isinstance(content, memoryview)
+            else content.subrange(start, stop)
+        )
+        return Answer(206, headers, body)
 
-    def _find(self, path: str) -> _Object | None:
+    def _find_object(self, path: str) -> _ServedObject | None:
+        """Object or regular file at a path; None if there is none, or outside the folder."""
         name = path.lstrip("/")
         if name in self._objects:
             return self._objects[name]
@@ -110,11 +115,13 @@ class RangeServer(Loopback):
         if not stat.S_ISREG(status.st_mode):
             return None
         tag = f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
-        return _Object(_FilePart(file, 0, status.st_size), tag, status.st_mtime)
+        return _ServedObject(_FilePart(file, 0, status.st_size), tag, status.st_mtime)
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class _ServedObject:
+    """What is under a name: its bytes, its version, and seconds since the epoch."""
+
     content: memoryview | _FilePart
     etag: str
     modified: float
@@ -131,7 +138,8 @@ class _FilePart:
     start: int
     stop: int
 
-    def part(self, start: int, stop: int) -> _FilePart:
+    def subrange(self, start: int, stop: int) -> _FilePart:
+        """The bytes from `start` to `stop` of this part, still unread."""
         return _FilePart(self.path, self.start + start, self.start + stop)
 
     def __len__(self) -> int:

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Image", "frame_name", "image_of", "loop_dims", "require", "stored_frames"]
+__all__ = [
+    "Image",
+    "frame_chunk_name",
+    "checked_image",
+    "loop_dims",
+    "raise_unless",
+    "stored_frames",
+]
 
-_LOOPS = "TPZ"
-_DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
+_LOOP_DIMS = "TPZ"
+_WRITABLE_DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
 
 
-def require(met: bool, message: str) -> None:
+def raise_unless(met: bool, message: str) -> None:
     """Raise a ValueError that says `message` unless a condition is met."""
     if not met:
         raise ValueError(message)
@@ -33,60 +40,93 @@ def require(met: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Image:
-    """Pixels of known sizes and dtype, to be had frame by frame."""
+    """Pixels of known sizes and dtype, produced frame by frame.
+
+    Attributes
+    ----------
+    sizes : mapping of str to int
+        Size of each dimension, in their order.
+    dtype : numpy.dtype
+        Of the pixels.
+    source : callable
+        ``source(i)`` gives the pixels of frame ``i``.
+    """
 
     sizes: Mapping[str, int]
     dtype: np.dtype[Any]
     source: Callable[[int], NDArray[Any]]
 
     @property
-    def frames(self) -> int:
+    def frame_count(self) -> int:
         """Frames of the experiment, absent ones too."""
         return math.prod(self.sizes[dim] for dim in loop_dims(self.sizes))
 
     @property
-    def channels(self) -> int:
+    def channel_count(self) -> int:
         """Channels of a frame."""
         return self.sizes.get("C", 1)
 
     @property
-    def samples(self) -> int:
+    def sample_count(self) -> int:
         """Samples of a channel: 1, or 3 or 4 for RGB or RGBA."""
         return self.sizes.get("S", 1)
 
     @property
-    def components(self) -> int:
+    def component_count(self) -> int:
         """Values of a pixel."""
-        return self.channels * self.samples
+        return self.channel_count * self.sample_count
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row without padding."""
-        return self.sizes["X"] * self.components * self.dtype.itemsize
+        return self.sizes["X"] * self.component_count * self.dtype.itemsize
 
     def frame(self, i: int) -> NDArray[Any]:
-        """Pixels of frame `i` as (channel, Y, X, sample)."""
+        """Pixels of frame `i` as (channel, Y, X, sample).
+
+        Raises
+        ------
+        ValueError
+            If the source gives another shape or dtype.
+        """
         pixels = self.source(i)
-        asked = tuple(n for dim, n in self.sizes.items() if dim not in _LOOPS)
+        asked = tuple(n for dim, n in self.sizes.items() if dim not in _LOOP_DIMS)
         shapes = [asked] if "C" in self.sizes else [asked, (1, *asked)]
         if pixels.shape not in shapes or pixels.dtype != self.dtype:
             raise ValueError(f"frame {i} is {pixels.dtype}{pixels.shape}, not {self.dtype}{asked}")
-        return pixels.reshape(self.channels, self.sizes["Y"], self.sizes["X"], self.samples)
+        return pixels.reshape(
+            self.channel_count, self.sizes["Y"], self.sizes["X"], self.sample_count
+        )
 
 
 def loop_dims(dims: Mapping[str, int] | str) -> list[str]:
     """Those of `dims` that are loops, in their order."""
-    return [dim for dim in dims if dim in _LOOPS]
+    return [dim for dim in dims if dim in _LOOP_DIMS]
 
 
-def image_of(
+def checked_image(
     data: ArrayLike | Callable[[int], ArrayLike],
     dims: str,
     sizes: Mapping[str, int] | None,
     dtype: DTypeLike | None,
 ) -> Image:
-    """Check what was asked for against itself and against the array."""
-    require(
+    """Image of checked sizes and dtype.
+
+    Parameters
+    ----------
+    data, dims, sizes, dtype
+        As `write_nd2` takes them.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    ValueError
+        If they contradict each other or the format.
+    """
+    raise_unless(
         re.fullmatch("[TPZ]*C?YXS?", dims) is not None and len(set(dims)) == len(dims),
         f"dims must be some of T, P, Z, then C (optional), Y, X, then S (optional), not {dims!r}",
     )
@@ -100,22 +140,26 @@ def image_of(
         )
     else:
         array = np.asarray(data)
-        require(array.ndim == len(dims), f"data has {array.ndim} axes, dims are {dims!r}")
+        raise_unless(array.ndim == len(dims), f"data has {array.ndim} axes, dims are {dims!r}")
         found = dict(zip(dims, array.shape, strict=True))
-        require(sizes is None or dict(sizes) == found, f"data has {found}, not sizes {sizes}")
-        require(
+        raise_unless(sizes is None or dict(sizes) == found, f"data has {found}, not sizes {sizes}")
+        raise_unless(
             dtype is None or np.dtype(dtype) == array.dtype, f"data has {array.dtype}, not {dtype}"
         )
         shape = tuple(found[dim] for dim in loop_dims(dims))
         image = Image(found, array.dtype, lambda i: array[np.unravel_index(i, shape)])
-    require("".join(image.sizes) == dims, f"sizes are of {list(image.sizes)}, dims are {dims!r}")
-    require(min(image.sizes.values()) >= 1, f"every size must be at least 1: {image.sizes}")
-    require(image.sizes.get("S", 3) in (3, 4), f"S must be 3 or 4, not {image.samples}")
-    require(image.dtype.newbyteorder("<") in _DTYPES, f"ND2 files hold no {image.dtype}")
+    raise_unless(
+        "".join(image.sizes) == dims, f"sizes are of {list(image.sizes)}, dims are {dims!r}"
+    )
+    raise_unless(min(image.sizes.values()) >= 1, f"every size must be at least 1: {image.sizes}")
+    raise_unless(image.sizes.get("S", 3) in (3, 4), f"S must be 3 or 4, not {image.sample_count}")
+    raise_unless(
+        image.dtype.newbyteorder("<") in _WRITABLE_DTYPES, f"ND2 files hold no {image.dtype}"
+    )
     return image
 
 
-def frame_name(i: int) -> str:
+def frame_chunk_name(i: int) -> str:
     """Name of the chunk of frame `i`."""
     return f"ImageDataSeq|{i}!"
 
@@ -123,12 +167,31 @@ def frame_name(i: int) -> str:
 def stored_frames(
     image: Image, row_stride: int, compression: str | None, level: int, absent: set[int]
 ) -> Iterator[tuple[int, bytes | memoryview]]:
-    """Frames that are not absent, as they lie in the file; each is valid until the next."""
+    """Frames as they lie in the file.
+
+    Parameters
+    ----------
+    image : Image
+        What to store.
+    row_stride : int
+        Bytes from one row to the next.
+    compression : {"lossless", "lossy"} or None
+        How to compress each frame; lossy ones are junk.
+    level : int
+        Of lossless compression, 0 to 9.
+    absent : set of int
+        Frames to leave out.
+
+    Yields
+    ------
+    int, bytes or memoryview
+        Number of a frame and its bytes, which are valid until the next frame is asked for.
+    """
     height, width = image.sizes["Y"], image.sizes["X"]
     rows = np.zeros((height, row_stride), np.uint8)
     stored = rows[:, : image.row_bytes].view(image.dtype.newbyteorder("<"))
-    pixels = stored.reshape(height, width, image.channels, image.samples)
-    for i in range(image.frames):
+    pixels = stored.reshape(height, width, image.channel_count, image.sample_count)
+    for i in range(image.frame_count):
         if i in absent:
             continue
         if compression == "lossy":

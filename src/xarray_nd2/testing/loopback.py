@@ -1,4 +1,4 @@
-"""HTTP over loopback, with all that tests want of a network: a count, delays, a limit and faults.
+"""An HTTP server on loopback that logs requests, and can be slow, limited or faulty.
 
 What is served is left to subclasses. One thread runs all connections on an event loop of its own,
 so that hundreds of requests may be in flight, and works on the sockets themselves, since a faulty
@@ -25,15 +25,15 @@ from xarray_nd2.testing.request_log import Request, RequestLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
-    FaultOf = Callable[[int, str, str, tuple[int, int] | None], "Fault | None"]
+    FaultOfRequest = Callable[[int, str, str, tuple[int, int] | None], "Fault | None"]
 
-_PIECE = 256 * 1024  # bytes sent at a time where the bandwidth has no limit
-_TURN = 0.0005  # seconds that one piece may keep a link of limited bandwidth to itself
-_CATCH_UP = 0.01  # seconds for which a link makes up, when the clock woke a sender late
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_MAX_PIECE_BYTES = 256 * 1024  # sent at a time; all of it where the bandwidth has no limit
+_MIN_PIECE_BYTES = 4096
+_MAX_PIECE_SECONDS = 0.0005  # that one piece may keep a link of limited bandwidth to itself
+_MAX_CATCH_UP_SECONDS = 0.01  # for which a link makes up, when the clock woke a sender late
+_RANGE_HEADER = re.compile(r"bytes=(\d*)-(\d*)")
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +100,15 @@ class Loopback(ABC):
         *,
         latency: float = 0.0,
         bandwidth: float | None = None,
-        faults: FaultOf | None = None,
+        faults: FaultOfRequest | None = None,
     ) -> None:
         self.log = RequestLog()
         self.latency = latency
         self.bandwidth = bandwidth
         self.faults = faults
         self.port = 0
-        self._link_free = 0.0
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._link_free_at = 0.0
+        self._connection_tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {self.endpoint_url}: {self.log!r}>"
@@ -119,13 +119,13 @@ class Loopback(ABC):
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def faults(self) -> FaultOf | None:
+    def faults(self) -> FaultOfRequest | None:
         """What goes wrong with which request."""
         return self._faults
 
     @faults.setter
-    def faults(self, faults: FaultOf | None) -> None:
-        self._faults, self._number = faults, 0
+    def faults(self, faults: FaultOfRequest | None) -> None:
+        self._faults, self._request_number = faults, 0
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -133,18 +133,13 @@ class Loopback(ABC):
         self.port = self._listener.getsockname()[1]
         started = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(started,), name=type(self).__name__, daemon=True
+            target=self._run_event_loop, args=(started,), name=type(self).__name__, daemon=True
         )
         self._thread.start()
         started.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join()
         self._listener.close()
@@ -157,11 +152,11 @@ class Loopback(ABC):
     def answer(self, asked: Asked) -> Answer:
         """The answer of a server without faults."""
 
-    def _run(self, started: threading.Event) -> None:
+    def _run_event_loop(self, started: threading.Event) -> None:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
             self._stopped = asyncio.Event()
-            self._loop.add_reader(self._listener, self._accept)
+            self._loop.add_reader(self._listener, self._accept_connection)
             started.set()
             await self._stopped.wait()
             self._loop.remove_reader(self._listener)
@@ -170,25 +165,27 @@ class Loopback(ABC):
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(serve())
 
-    def _accept(self) -> None:
+    def _accept_connection(self) -> None:
         # Not with `loop.sock_accept`, which loses a connection if it is cancelled at that moment.
         with suppress(OSError):
             connection, _ = self._listener.accept()
             connection.setblocking(False)
-            conversation = self._loop.create_task(self._converse(connection))
-            self._conversations.add(conversation)
-            conversation.add_done_callback(self._conversations.discard)
-            conversation.add_done_callback(lambda _: connection.close())
+            task = self._loop.create_task(self._serve_connection(connection))
+            self._connection_tasks.add(task)
+            task.add_done_callback(self._connection_tasks.discard)
+            task.add_done_callback(lambda _: connection.close())
 
-    async def _converse(self, connection: socket.socket) -> None:
+    async def _serve_connection(self, connection: socket.socket) -> None:
         # A client that leaves, or does not speak HTTP, is hung up on.
         with suppress(OSError, EOFError, ValueError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            received = _Received(connection)
-            while await self._exchange(connection, received):
+            received = _ReceivedBytes(connection)
+            while await self._answer_next_request(connection, received):
                 pass
 
-    async def _exchange(self, connection: socket.socket, received: _Received) -> bool:
+    async def _answer_next_request(
+        self, connection: socket.socket, received: _ReceivedBytes
+    ) -> bool:
         """Answer one request; False when the connection is over."""
         head = (await received.until(b"\r\n\r\n")).decode("latin-1")
         began = time.monotonic()
@@ -197,12 +194,12 @@ class Loopback(ABC):
         pairs = (field.partition(":") for field in fields)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         path = unquote(target.partition("?")[0])
-        body = await self._body(connection, received, headers)
+        body = await self._receive_body(connection, received, headers)
         # Even without latency, requests that have arrived by now begin before this one ends.
         await asyncio.sleep(self.latency)
-        span = _span(headers.get("range"), self.size_of(path))
+        span = _parse_range_header(headers.get("range"), self.size_of(path))
         asked = Asked(method, target, path, headers, span, body)
-        fault, answer = self._decide(asked)
+        fault, answer = self._answer_and_fault(asked)
         start, stop = span or (None, None)
 
         def record(status: int, nbytes: int) -> None:
@@ -221,16 +218,18 @@ class Loopback(ABC):
         if fault == "short":
             content = content[: len(content) // 2]
         keep = fault != "short" and protocol == "HTTP/1.1" and headers.get("connection") != "close"
-        top = _head(answer, keep=keep)
-        await self._send(connection, top, content, lambda nbytes: record(answer.status, nbytes))
+        response_head = _response_head(answer, keep=keep)
+        await self._send_answer(
+            connection, response_head, content, lambda nbytes: record(answer.status, nbytes)
+        )
         return keep
 
-    def _decide(self, asked: Asked) -> tuple[int | str | None, Answer]:
-        """What goes wrong, and the answer as far as that lets it through."""
+    def _answer_and_fault(self, asked: Asked) -> tuple[int | str | None, Answer]:
+        """Kind of the fault or None, and the answer as far as the fault lets it through."""
         try:
-            self._number += 1
+            self._request_number += 1
             found = self._faults and self._faults(
-                self._number, asked.method, asked.path, asked.range
+                self._request_number, asked.method, asked.path, asked.range
             )
             fault = found.kind if found else None
             if fault in ("reset", "stall"):
@@ -244,38 +243,41 @@ class Loopback(ABC):
         except Exception:
             logging.getLogger(__name__).exception("%s %s failed", asked.method, asked.path)
             return 500, Answer(500)
-        return fault, _truncated(answer) if fault == "truncate" else answer
+        return fault, _halved_answer(answer) if fault == "truncate" else answer
 
-    async def _body(
-        self, connection: socket.socket, received: _Received, headers: dict[str, str]
+    async def _receive_body(
+        self, connection: socket.socket, received: _ReceivedBytes, headers: dict[str, str]
     ) -> bytes:
-        """The body of a request, for which a client may wait to be asked."""
+        """The body of a request; a client that expects it is told to continue first."""
         if headers.get("expect", "").lower() == "100-continue":
             await self._loop.sock_sendall(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
         if headers.get("transfer-encoding", "").lower() != "chunked":
             return await received.exactly(int(headers.get("content-length", 0)))
-        chunks = []
+        parts = []
         while size := int((await received.until(b"\r\n")).partition(b";")[0], 16):
-            chunks.append(await received.exactly(size))
+            parts.append(await received.exactly(size))
             await received.exactly(2)
         while await received.until(b"\r\n") != b"\r\n":
             pass  # trailing headers
-        return b"".join(chunks)
+        return b"".join(parts)
 
-    async def _send(
+    async def _send_answer(
         self,
         connection: socket.socket,
         head: bytes,
         body: Body,
         record: Callable[[int], None],
     ) -> None:
+        """Send an answer in pieces; `record` gets the number of bytes of body."""
         limit = self.bandwidth
-        size = max(4096, min(_PIECE, int(limit * _TURN))) if limit else _PIECE
+        size = _MAX_PIECE_BYTES
+        if limit:
+            size = max(_MIN_PIECE_BYTES, min(size, int(limit * _MAX_PIECE_SECONDS)))
         sent = 0
         try:
             while True:
                 piece = body[sent : sent + size]
-                await self._turn(len(piece))
+                await self._wait_for_link(len(piece))
                 if sent + len(piece) == len(body):
                     break
                 await self._loop.sock_sendall(connection, head + piece)
@@ -285,17 +287,21 @@ class Loopback(ABC):
             record(sent)  # before the last bytes leave: see RequestLog
         await self._loop.sock_sendall(connection, head + piece)
 
-    async def _turn(self, nbytes: int) -> None:
-        """Wait for a turn on the link, for which all connections queue with a piece each."""
+    async def _wait_for_link(self, nbytes: int) -> None:
+        """Wait until the link has sent the pieces of other connections that came before."""
         if self.bandwidth:
             now = time.monotonic()
-            self._link_free = max(self._link_free, now - _CATCH_UP) + nbytes / self.bandwidth
-            if self._link_free > now:
-                await asyncio.sleep(self._link_free - now)
+            starts_at = max(self._link_free_at, now - _MAX_CATCH_UP_SECONDS)
+            self._link_free_at = starts_at + nbytes / self.bandwidth
+            if self._link_free_at > now:
+                await asyncio.sleep(self._link_free_at - now)
 
 
-class _Received:
-    """What arrives on a connection, up to a mark or so many bytes of it."""
+class _ReceivedBytes:
+    """What arrives on a connection, taken up to a mark or by number of bytes.
+
+    All methods raise `EOFError` where the connection ends before.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -303,16 +309,19 @@ class _Received:
         self._buffer = bytearray()
 
     async def until(self, mark: bytes) -> bytes:
+        """Bytes up to a mark, the mark included."""
         while (at := self._buffer.find(mark)) < 0:
             await self.more()
         return self._take(at + len(mark))
 
     async def exactly(self, size: int) -> bytes:
+        """The next `size` bytes."""
         while len(self._buffer) < size:
             await self.more()
         return self._take(size)
 
     async def more(self) -> None:
+        """Wait for bytes, and keep them."""
         data = await self._loop.sock_recv(self._connection, 65536)
         if not data:
             raise EOFError
@@ -324,9 +333,9 @@ class _Received:
         return taken
 
 
-def _span(header: str | None, size: int | None) -> tuple[int, int] | None:
-    """Start and stop that a Range header asks for; None if there is none to be understood."""
-    match = _RANGE.fullmatch(header or "")
+def _parse_range_header(header: str | None, size: int | None) -> tuple[int, int] | None:
+    """Start and stop that a Range header asks for; None unless it has one range of an object."""
+    match = _RANGE_HEADER.fullmatch(header or "")
     if match is None or size is None:
         return None
     first, last = match.groups()
@@ -338,7 +347,7 @@ def _span(header: str | None, size: int | None) -> tuple[int, int] | None:
     return start, max(start, min(stop, size))
 
 
-def _truncated(answer: Answer) -> Answer:
+def _halved_answer(answer: Answer) -> Answer:
     """Half of an answer, as if the object ended there."""
     half = (len(answer.body) + 1) // 2
     headers = [
@@ -350,7 +359,8 @@ def _truncated(answer: Answer) -> Answer:
     return Answer(answer.status, headers, answer.body[:half])
 
 
-def _head(answer: Answer, *, keep: bool) -> bytes:
+def _response_head(answer: Answer, *, keep: bool) -> bytes:
+    """Status line and headers of an answer, which closes the connection unless told to `keep` it."""
     length = len(answer.body) if answer.length is None else answer.length
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",

@@ -34,12 +34,12 @@ __all__ = [
 
 Point = tuple[float, float, float]
 
-_COMPRESSIONS = {"lossless": 0, "lossy": 1, None: 2}
-_PIXEL_TYPES = {"i": 0, "u": 1, "f": 2}
-_CAMERA = 0x100
-_FLUORESCENCE, _BRIGHTFIELD = 0x1, 0x2
-_PEAK = 4  # kind of a spectrum's point
-_TEXTS = (
+_COMPRESSION_CODES = {"lossless": 0, "lossy": 1, None: 2}
+_PIXEL_TYPE_CODES = {"i": 0, "u": 1, "f": 2}
+_CAMERA_MODALITY = 0x100
+_FLUORESCENCE_MODALITY, _BRIGHTFIELD_MODALITY = 0x1, 0x2
+_PEAK_POINT_KIND = 4  # of a point of a spectrum
+_TEXT_INFO_NAMES = (
     "imageId",
     "type",
     "group",
@@ -103,7 +103,7 @@ class Loop:
 
 def time_loop(count: int, period: float) -> Loop:
     """Loop over `count` equidistant times, `period` seconds apart."""
-    return Loop(1, _times(count, period))
+    return Loop(1, _time_loop_parameters(count, period))
 
 
 def periods_loop(periods: Sequence[tuple[int, float]]) -> Loop:
@@ -113,13 +113,14 @@ def periods_loop(periods: Sequence[tuple[int, float]]) -> Loop:
         {
             "uiCount": sum(count for count, _ in periods),
             "uiPeriodCount": len(periods),
-            "pPeriod": [_times(count, period) for count, period in periods],
+            "pPeriod": [_time_loop_parameters(count, period) for count, period in periods],
             "pPeriodValid": Flags([True] * len(periods)),
         },
     )
 
 
-def _times(count: int, period: float) -> Tree:
+def _time_loop_parameters(count: int, period: float) -> Tree:
+    """Parameters of `count` equidistant times, `period` seconds apart."""
     milliseconds = 1000.0 * float(period)
     return {
         "uiCount": count,
@@ -208,7 +209,25 @@ def attributes(
     compression: str | None,
     compression_level: int,
 ) -> Tree:
-    """How a frame is stored; `shape` is (height, width, components), `row_stride` in bytes."""
+    """How a frame is stored.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Height, width and components.
+    kind : {"u", "i", "f"}
+        Unsigned, signed or floating, as in `numpy.dtype.kind`.
+    bits, bits_significant : int
+        Of a component in memory, and those that carry a value.
+    row_stride : int
+        Bytes from one row to the next.
+    frames : int
+        Frames of the experiment, missing ones too.
+    compression : {"lossless", "lossy"} or None
+        How frames are compressed.
+    compression_level : int
+        0 to 9; written only with a compression.
+    """
     height, width, components = shape
     return {
         "uiWidth": width,
@@ -220,9 +239,9 @@ def attributes(
         "uiSequenceCount": frames,
         "uiTileWidth": width,
         "uiTileHeight": height,
-        "eCompression": _COMPRESSIONS[compression],
+        "eCompression": _COMPRESSION_CODES[compression],
         "dCompressionParam": 0.0 if compression is None else float(compression_level),
-        "ePixelType": _PIXEL_TYPES[kind],
+        "ePixelType": _PIXEL_TYPE_CODES[kind],
         "uiVirtualComponents": components,
     }
 
@@ -239,7 +258,7 @@ def picture(channels: Sequence[Channel], *, samples: int, pixel_size: float, sta
         "sPicturePlanes": {
             "uiCount": len(channels),
             "uiCompCount": len(channels) * samples,
-            "sPlaneNew": {f"a{i}": _plane(c, i, samples) for i, c in enumerate(channels)},
+            "sPlaneNew": {f"a{i}": _picture_plane(c, i, samples) for i, c in enumerate(channels)},
             "eRepresentation": 0,
         },
         "dCalibration": float(pixel_size),
@@ -254,17 +273,18 @@ def picture(channels: Sequence[Channel], *, samples: int, pixel_size: float, sta
     }
 
 
-def _plane(channel: Channel, index: int, samples: int) -> Tree:
-    light = _FLUORESCENCE if samples == 1 else _BRIGHTFIELD
+def _picture_plane(channel: Channel, index: int, samples: int) -> Tree:
+    """What the picture metadata say of one channel of `samples` components."""
+    light = _FLUORESCENCE_MODALITY if samples == 1 else _BRIGHTFIELD_MODALITY
     return {
         "uiCompCount": samples,
         "uiSampleIndex": index,
-        "uiModalityMask": light | _CAMERA,
+        "uiModalityMask": light | _CAMERA_MODALITY,
         "pFluorescentProbe": {
             "m_sName": channel.name,
             "m_uiColor": channel.bgr,
-            "m_ExcitationSpectrum": _spectrum(channel.excitation),
-            "m_EmissionSpectrum": _spectrum(channel.emission),
+            "m_ExcitationSpectrum": _spectrum_of_peak(channel.excitation),
+            "m_EmissionSpectrum": _spectrum_of_peak(channel.emission),
         },
         "pFilterPath": {"m_sDescr": "", "m_uiCount": 0, "m_pFilter": []},
         "uiColor": channel.bgr,
@@ -273,10 +293,11 @@ def _plane(channel: Channel, index: int, samples: int) -> Tree:
     }
 
 
-def _spectrum(peak: float | None) -> Tree:
+def _spectrum_of_peak(peak: float | None) -> Tree:
+    """Spectrum of one point at a wavelength in nm; empty for None."""
     if peak is None:
         return {"uiCount": 0, "bPoints": False, "pPoint": {}}
-    point: Tree = {"eType": _PEAK, "dWavelength": float(peak), "dTValue": 1.0}
+    point: Tree = {"eType": _PEAK_POINT_KIND, "dWavelength": float(peak), "dTValue": 1.0}
     return {"uiCount": 1, "bPoints": False, "pPoint": {"Point0": point}}
 
 
@@ -286,8 +307,8 @@ def text_info(texts: Mapping[str, str]) -> Tree:
     Raises
     ------
     ValueError
-        If there is no text of a name.
+        If ND2 files have no text of one of the names.
     """
-    if unknown := sorted(set(texts) - set(_TEXTS)):
-        raise ValueError(f"text_info has no {unknown}; the names are {list(_TEXTS)}")
-    return {f"TextInfoItem_{i}": texts.get(name, "") for i, name in enumerate(_TEXTS)}
+    if unknown := sorted(set(texts) - set(_TEXT_INFO_NAMES)):
+        raise ValueError(f"text_info has no {unknown}; the names are {list(_TEXT_INFO_NAMES)}")
+    return {f"TextInfoItem_{i}": texts.get(name, "") for i, name in enumerate(_TEXT_INFO_NAMES)}

@@ -1,4 +1,4 @@
-"""An S3 store on loopback: moto's, behind a server that counts what it is asked for."""
+"""An S3 store on loopback: that of moto, behind a server that logs requests."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from xarray_nd2.testing.loopback import Answer, Loopback
 
 if TYPE_CHECKING:
     import os
-    from types import TracebackType
     from typing import Self
 
-    from xarray_nd2.testing.loopback import Asked, FaultOf
+    from xarray_nd2.testing.loopback import Asked, FaultOfRequest
 
 
 class S3Server(Loopback):
@@ -40,7 +39,7 @@ class S3Server(Loopback):
         Moto is not installed.
     """
 
-    _running: ClassVar[int] = 0
+    _running_count: ClassVar[int] = 0
     _running_lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(
@@ -48,7 +47,7 @@ class S3Server(Loopback):
         *,
         latency: float = 0.0,
         bandwidth: float | None = None,
-        faults: FaultOf | None = None,
+        faults: FaultOfRequest | None = None,
     ) -> None:
         super().__init__(latency=latency, bandwidth=bandwidth, faults=faults)
         try:
@@ -65,19 +64,14 @@ class S3Server(Loopback):
 
     def __enter__(self) -> Self:
         with self._running_lock:
-            S3Server._running += 1
+            S3Server._running_count += 1
         return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
         with self._running_lock:
-            S3Server._running -= 1
-            if not S3Server._running:
+            S3Server._running_count -= 1
+            if not S3Server._running_count:
                 self._moto.post("/moto-api/reset")
 
     @property
@@ -105,12 +99,12 @@ class S3Server(Loopback):
 
     def size_of(self, path: str) -> int | None:
         """Bytes of the object at a path; None if there is none."""
-        _, stored = self._find(path)
+        _, stored = self._find_object(path)
         return None if stored is None else stored.size
 
     def answer(self, asked: Asked) -> Answer:
-        """What moto says."""
-        ranged = self._range_of_object(asked)
+        """Answer plain ranges of objects from memory, and all else as moto does."""
+        ranged = self._answer_range(asked)
         if ranged is not None:
             return ranged
         of_connection = ("expect", "transfer-encoding")  # which has come to its end here
@@ -126,7 +120,7 @@ class S3Server(Loopback):
         length = said.content_length if asked.method == "HEAD" else None
         return Answer(said.status_code, headers, memoryview(said.data), length)
 
-    def _range_of_object(self, asked: Asked) -> Answer | None:
+    def _answer_range(self, asked: Asked) -> Answer | None:
         """A range of an object; None in all but the plainest case, for moto to decide.
 
         For every range moto copies all of the object, 150 ms for one of 200 MB, and takes 2 ms for
@@ -134,7 +128,7 @@ class S3Server(Loopback):
         """
         if asked.method != "GET" or asked.range is None:
             return None
-        bucket, stored = self._find(asked.path)
+        bucket, stored = self._find_object(asked.path)
         if stored is None or asked.range[0] >= stored.size:
             return None
         conditions = {name for name in asked.headers if name.startswith("if-")}
@@ -158,7 +152,7 @@ class S3Server(Loopback):
         del headers["content-length"]
         return Answer(206, headers.items(), memoryview(data))
 
-    def _find(self, path: str) -> tuple[Any, Any]:
+    def _find_object(self, path: str) -> tuple[Any, Any]:
         """Bucket and object at a path, as moto keeps them; None for what is not there."""
         name, _, key = path.lstrip("/").partition("/")
         bucket = self._backend.buckets.get(name)

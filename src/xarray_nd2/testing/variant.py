@@ -26,11 +26,11 @@ from itertools import accumulate
 from typing import TypeAlias
 from xml.etree import ElementTree as ET
 
-__all__ = ["Flags", "Tree", "Value", "lite_variant", "variant_xml"]
+__all__ = ["NUMBER_STRUCTS", "Flags", "Tree", "Value", "ValueType", "lite_variant", "variant_xml"]
 
 
 class Flags(tuple[bool, ...]):
-    """Whether each item of a list is valid; the two encodings spell it differently."""
+    """Whether each item of a list is valid; the two encodings write it differently."""
 
     __slots__ = ()
 
@@ -41,7 +41,7 @@ Value: TypeAlias = (
 Tree: TypeAlias = Mapping[str, Value]
 
 
-class _Type(IntEnum):
+class ValueType(IntEnum):
     """Type codes of lite variant records."""
 
     BOOL = 1
@@ -55,28 +55,28 @@ class _Type(IntEnum):
     LEVEL = 11
 
 
-_PACKED = {
-    _Type.BOOL: struct.Struct("<?"),
-    _Type.INT32: struct.Struct("<i"),
-    _Type.UINT32: struct.Struct("<I"),
-    _Type.INT64: struct.Struct("<q"),
-    _Type.UINT64: struct.Struct("<Q"),
-    _Type.DOUBLE: struct.Struct("<d"),
+NUMBER_STRUCTS = {
+    ValueType.BOOL: struct.Struct("<?"),
+    ValueType.INT32: struct.Struct("<i"),
+    ValueType.UINT32: struct.Struct("<I"),
+    ValueType.INT64: struct.Struct("<q"),
+    ValueType.UINT64: struct.Struct("<Q"),
+    ValueType.DOUBLE: struct.Struct("<d"),
 }
-_RUNTYPES = {
-    _Type.BOOL: "bool",
-    _Type.INT32: "lx_int32",
-    _Type.UINT32: "lx_uint32",
-    _Type.INT64: "lx_int64",
-    _Type.UINT64: "lx_uint64",
-    _Type.DOUBLE: "double",
-    _Type.STRING: "CLxStringW",
-    _Type.BYTES: "CLxByteArray",
-    _Type.LEVEL: "CLxListVariant",
+_XML_RUNTYPES = {
+    ValueType.BOOL: "bool",
+    ValueType.INT32: "lx_int32",
+    ValueType.UINT32: "lx_uint32",
+    ValueType.INT64: "lx_int64",
+    ValueType.UINT64: "lx_uint64",
+    ValueType.DOUBLE: "double",
+    ValueType.STRING: "CLxStringW",
+    ValueType.BYTES: "CLxByteArray",
+    ValueType.LEVEL: "CLxListVariant",
 }
-_PREFIX = re.compile(r"(?:m_)?([a-z]*)")
-_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_LONGEST_NAME = 254
+_TYPE_PREFIX = re.compile(r"(?:m_)?([a-z]*)")
+_UNWRITABLE_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_MAX_NAME_CHARACTERS = 254
 
 
 def lite_variant(tree: Tree) -> bytes:
@@ -99,7 +99,7 @@ def lite_variant(tree: Tree) -> bytes:
     TypeError
         If a value is of no type that ND2 metadata has.
     """
-    return b"".join(_record(name, value) for name, value in tree.items())
+    return b"".join(_lite_record(name, value) for name, value in tree.items())
 
 
 def variant_xml(tree: Tree) -> bytes:
@@ -121,76 +121,83 @@ def variant_xml(tree: Tree) -> bytes:
         If a value is of no type that ND2 metadata has.
     """
     root = ET.Element("variant", version="1.0")
-    root.append(_element("", tree))
+    root.append(_xml_element("", tree))
     text: str = ET.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode()
 
 
-def _type_of(name: str, value: Value) -> _Type:
+def _value_type(name: str, value: Value) -> ValueType:
+    """Type of a value, by its Python type and for integers by its name."""
     if isinstance(value, bool):
-        return _Type.BOOL
+        return ValueType.BOOL
     if isinstance(value, int):
         return _integer_type(name, value)
     for type_, python in (
-        (_Type.DOUBLE, float),
-        (_Type.STRING, str),
-        (_Type.BYTES, bytes),
-        (_Type.LEVEL, Mapping | Sequence),
+        (ValueType.DOUBLE, float),
+        (ValueType.STRING, str),
+        (ValueType.BYTES, bytes),
+        (ValueType.LEVEL, Mapping | Sequence),
     ):
         if isinstance(value, python):
             return type_
     raise TypeError(f"{name!r}: ND2 metadata has no type for {type(value).__name__}")
 
 
-def _integer_type(name: str, value: int) -> _Type:
-    match = _PREFIX.match(name)
+def _integer_type(name: str, value: int) -> ValueType:
+    match = _TYPE_PREFIX.match(name)
     prefix = match[1] if match else ""
     if prefix == "d":
-        return _Type.DOUBLE
+        return ValueType.DOUBLE
     if prefix == "b":
-        return _Type.BOOL
+        return ValueType.BOOL
     unsigned = prefix == "ui"
-    for bits, types in ((32, (_Type.INT32, _Type.UINT32)), (64, (_Type.INT64, _Type.UINT64))):
+    for bits, types in (
+        (32, (ValueType.INT32, ValueType.UINT32)),
+        (64, (ValueType.INT64, ValueType.UINT64)),
+    ):
         low, high = (0, 2**bits) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
         if low <= value < high:
             return types[unsigned]
     raise ValueError(f"{name!r}: {value} is out of the range of its type")
 
 
-def _children(value: Mapping[str, Value] | Sequence[Value]) -> list[tuple[str, Value]]:
+def _named_children(value: Mapping[str, Value] | Sequence[Value]) -> list[tuple[str, Value]]:
     if isinstance(value, Mapping):
         return list(value.items())
     return [("", item) for item in value]
 
 
-def _writable(name: str, text: str) -> str:
-    if _UNWRITABLE.search(text):
+def _checked_text(name: str, text: str) -> str:
+    """The text; raises a ValueError if ND2 metadata cannot hold it."""
+    if _UNWRITABLE_CHARACTER.search(text):
         raise ValueError(f"{name!r}: {text!r} has a character that ND2 metadata cannot hold")
     return text
 
 
-def _record(name: str, value: Value) -> bytes:
+def _lite_record(name: str, value: Value) -> bytes:
     """One lite variant record: type, length of the name with its NUL, name, value."""
     if isinstance(value, Flags):
         value = bytes(value)
     encoded = name.encode("utf-16-le")
-    if len(encoded) // 2 > _LONGEST_NAME:
-        raise ValueError(f"the name {name[:20]!r}... has more than {_LONGEST_NAME} characters")
-    type_ = _type_of(name, value)
+    if len(encoded) // 2 > _MAX_NAME_CHARACTERS:
+        raise ValueError(
+            f"the name {name[:20]!r}... has more than {_MAX_NAME_CHARACTERS} characters"
+        )
+    type_ = _value_type(name, value)
     head = bytes([type_, len(encoded) // 2 + 1]) + encoded + b"\0\0"
     if isinstance(value, str):
-        return head + _writable(name, value).encode("utf-16-le") + b"\0\0"
+        return head + _checked_text(name, value).encode("utf-16-le") + b"\0\0"
     if isinstance(value, bytes):
         return head + struct.pack("<Q", len(value)) + value
     if isinstance(value, (Mapping, Sequence)):
-        return head + _level(len(head), value)
-    return head + _PACKED[type_].pack(value)
+        return head + _level_body(len(head), value)
+    return head + NUMBER_STRUCTS[type_].pack(value)
 
 
-def _level(head: int, value: Mapping[str, Value] | Sequence[Value]) -> bytes:
+def _level_body(head: int, value: Mapping[str, Value] | Sequence[Value]) -> bytes:
     """Body of a level: how many, how long, the records, then their offsets sorted by name."""
-    children = _children(value)
-    records = [_record(name, child) for name, child in children]
+    children = _named_children(value)
+    records = [_lite_record(name, child) for name, child in children]
     # The length and the offsets count from the first byte of the level's own record.
     *starts, end = accumulate(map(len, records), initial=head + struct.calcsize("<IQ"))
     by_name = sorted(range(len(children)), key=lambda i: children[i][0])
@@ -198,23 +205,23 @@ def _level(head: int, value: Mapping[str, Value] | Sequence[Value]) -> bytes:
     return struct.pack("<IQ", len(records), end) + b"".join(records) + offsets
 
 
-def _element(name: str, value: Value) -> ET.Element:
+def _xml_element(name: str, value: Value) -> ET.Element:
     if isinstance(value, Flags):
         value = {f"_{i:02}": flag for i, flag in enumerate(value)}
-    type_ = _type_of(name, value)
-    element = ET.Element(name or "no_name", runtype=_RUNTYPES[type_])
+    type_ = _value_type(name, value)
+    element = ET.Element(name or "no_name", runtype=_XML_RUNTYPES[type_])
     if isinstance(value, str):
-        element.set("value", _writable(name, value))
+        element.set("value", _checked_text(name, value))
     elif isinstance(value, bytes):
         element.set("value", base64.b64encode(value).decode("ascii"))
     elif isinstance(value, (Mapping, Sequence)):
-        element.extend([_element(*child) for child in _children(value)])
+        element.extend([_xml_element(*child) for child in _named_children(value)])
     else:
-        element.set("value", _number_text(type_, value))
+        element.set("value", _xml_number(type_, value))
     return element
 
 
-def _number_text(type_: _Type, value: float) -> str:
-    if type_ is _Type.BOOL:
+def _xml_number(type_: ValueType, value: float) -> str:
+    if type_ is ValueType.BOOL:
         return "true" if value else "false"
-    return repr(float(value)) if type_ is _Type.DOUBLE else str(value)
+    return repr(float(value)) if type_ is ValueType.DOUBLE else str(value)

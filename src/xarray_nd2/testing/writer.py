@@ -1,10 +1,9 @@
 """Write ND2 files whose every property is chosen by the caller.
 
-A test of a reader needs to know what a file holds, and needs files that the microscope at hand does
-not write: padded rows next to tight ones, absent frames, another place for the metadata, another
-name area before the pixels. So this writes the chunks of the container directly, and everything a
-reader might presume is a parameter. Frames are written one at a time, so that a file may be larger
-than memory.
+Tests of a reader need files that the microscope at hand does not write: padded rows next to tight
+ones, absent frames, another place for the metadata, another name area before the pixels. All that a
+reader might presume is a parameter here. Frames are written one at a time, so that a file may be
+larger than memory.
 """
 
 from __future__ import annotations
@@ -18,10 +17,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from xarray_nd2.testing import metadata
 from xarray_nd2.testing.chunks import ChunkWriter
-from xarray_nd2.testing.image import frame_name, image_of, loop_dims, require, stored_frames
-from xarray_nd2.testing.metadata import Channel
+from xarray_nd2.testing.image import (
+    checked_image,
+    frame_chunk_name,
+    loop_dims,
+    raise_unless,
+    stored_frames,
+)
+from xarray_nd2.testing.metadata import (
+    Channel,
+    attributes,
+    experiment,
+    periods_loop,
+    picture,
+    positions_loop,
+    time_loop,
+    z_loop,
+)
+from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.variant import lite_variant, variant_xml
 
 if TYPE_CHECKING:
@@ -35,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_nd2"]
 
-_TIME = struct.Struct("<d")
+_FRAME_TIME_MS = struct.Struct("<d")  # before the pixels of each frame
 
 
 def write_nd2(
@@ -138,29 +152,31 @@ def write_nd2(
     >>> file.getvalue()[16:54]
     b'ND2 FILE SIGNATURE CHUNK NAME01!Ver3.0'
     """
-    image = image_of(data, dims, sizes, dtype)
+    image = checked_image(data, dims, sizes, dtype)
     bits = 8 * image.dtype.itemsize
     bits_significant = bits if bits_significant is None else operator.index(bits_significant)
     absent = {operator.index(i) for i in missing}
-    _one_of("version", version, [(3, 0), (2, 1)])
-    _one_of("compression", compression, [None, "lossless", "lossy"])
-    _one_of("metadata_at", metadata_at, ["start", "end"])
-    _one_of("map_order", map_order, ["reversed", "sequence"])
-    require(pixel_size > 0, f"pixel_size must be positive, not {pixel_size}")
-    require(row_alignment >= 1, f"row_alignment must be at least 1, not {row_alignment}")
-    require(0 <= compression_level <= 9, f"compression_level is {compression_level}, not 0 to 9")
-    require(1 <= bits_significant <= bits, f"bits_significant is {bits_significant} of {bits}")
-    require(
-        all(0 <= i < image.frames for i in absent),
-        f"missing has frames that are not among 0 to {image.frames - 1}: {sorted(absent)}",
+    _raise_unless_one_of("version", version, [(3, 0), (2, 1)])
+    _raise_unless_one_of("compression", compression, [None, "lossless", "lossy"])
+    _raise_unless_one_of("metadata_at", metadata_at, ["start", "end"])
+    _raise_unless_one_of("map_order", map_order, ["reversed", "sequence"])
+    raise_unless(pixel_size > 0, f"pixel_size must be positive, not {pixel_size}")
+    raise_unless(row_alignment >= 1, f"row_alignment must be at least 1, not {row_alignment}")
+    raise_unless(
+        0 <= compression_level <= 9, f"compression_level is {compression_level}, not 0 to 9"
     )
-    longest = len(frame_name(image.frames - 1))
-    require(name_area >= longest, f"name_area must be at least {longest}, not {name_area}")
+    raise_unless(1 <= bits_significant <= bits, f"bits_significant is {bits_significant} of {bits}")
+    raise_unless(
+        all(0 <= i < image.frame_count for i in absent),
+        f"missing has frames that are not among 0 to {image.frame_count - 1}: {sorted(absent)}",
+    )
+    longest = len(frame_chunk_name(image.frame_count - 1))
+    raise_unless(name_area >= longest, f"name_area must be at least {longest}, not {name_area}")
 
     row_stride = -(-image.row_bytes // row_alignment) * row_alignment
-    times = _times(timestamps, image.frames)
-    stage = _stage(stage_positions, image.sizes.get("P", 1))
-    loops = _loops(image.sizes, period, periods, z_step, positions, stage)
+    times = _frame_times_ms(timestamps, image.frame_count)
+    stage = _stage_points(stage_positions, image.sizes.get("P", 1))
+    loops = _experiment_loops(image.sizes, period, periods, z_step, positions, stage)
     lite = version >= (3, 0)
 
     def encoded(chunk: str, root: str, tree: Tree) -> dict[str, bytes]:
@@ -168,26 +184,26 @@ def write_nd2(
             return {chunk.format("LV"): lite_variant({root: tree})}
         return {chunk.format(""): variant_xml(tree)}
 
-    picture = encoded(
+    picture_chunk = encoded(
         "ImageMetadataSeq{}|0!",
         "SLxPictureMetadata",
-        metadata.picture(
-            _channels(channels, image),
-            samples=image.samples,
+        picture(
+            _described_channels(channels, image),
+            samples=image.sample_count,
             pixel_size=pixel_size,
             stage=(0.0, 0.0, 0.0) if stage is None else stage[0],
         ),
     )
-    attributes = encoded(
+    attributes_chunk = encoded(
         "ImageAttributes{}!",
         "SLxImageAttributes",
-        metadata.attributes(
-            shape=(image.sizes["Y"], image.sizes["X"], image.components),
+        attributes(
+            shape=(image.sizes["Y"], image.sizes["X"], image.component_count),
             kind=image.dtype.kind,
             bits=bits,
             bits_significant=bits_significant,
             row_stride=row_stride,
-            frames=image.frames,
+            frames=image.frame_count,
             compression=compression,
             compression_level=compression_level,
         ),
@@ -195,33 +211,39 @@ def write_nd2(
     first: dict[str, bytes] = {}
     last: dict[str, bytes] = {}
     if loops:
-        first |= encoded("ImageMetadata{}!", "SLxExperiment", metadata.experiment(loops))
-    first |= picture
+        first |= encoded("ImageMetadata{}!", "SLxExperiment", experiment(loops))
+    first |= picture_chunk
     if text_info is not None:
-        last |= encoded("ImageTextInfo{}!", "SLxImageTextInfo", metadata.text_info(text_info))
+        last |= encoded("ImageTextInfo{}!", "SLxImageTextInfo", text_info_tree(text_info))
     if timestamps is not None:
         last["CustomData|AcqTimesCache!"] = times.tobytes()
     before, after = (
-        (first, last | attributes) if metadata_at == "start" else (attributes, first | last)
+        (first, last | attributes_chunk)
+        if metadata_at == "start"
+        else (attributes_chunk, first | last)
     )
 
-    with _opened(file) as sink:
+    with _opened_for_writing(file) as sink:
         chunks = ChunkWriter(sink, version)
         for name, content in before.items():
             chunks.append(name, content)
         for i, frame in stored_frames(image, row_stride, compression, compression_level, absent):
-            chunks.append(frame_name(i), _TIME.pack(times[i]), frame, name_area=name_area)
+            chunks.append(
+                frame_chunk_name(i), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
+            )
         for name, content in after.items():
             chunks.append(name, content)
         chunks.finish(by_name=map_order == "reversed")
 
 
-def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    require(value in allowed, f"{name} must be one of {allowed}, not {value!r}")
+def _raise_unless_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise a ValueError unless an argument has one of the allowed values."""
+    raise_unless(value in allowed, f"{name} must be one of {allowed}, not {value!r}")
 
 
 @contextmanager
-def _opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+def _opened_for_writing(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """A path opened and closed, or the file object as it is."""
     if isinstance(file, (str, os.PathLike)):
         with Path(file).open("wb") as sink:
             yield sink
@@ -229,36 +251,40 @@ def _opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def _channels(channels: Sequence[str | Channel] | None, image: Image) -> list[Channel]:
+def _described_channels(channels: Sequence[str | Channel] | None, image: Image) -> list[Channel]:
+    """A `Channel` for each channel of the image, numbered where none are given."""
     if channels is None:
-        channels = [f"Ch{i}" for i in range(image.channels)]
-    require(
-        len(channels) == image.channels,
-        f"{len(channels)} channels are described, the image has {image.channels}",
+        channels = [f"Ch{i}" for i in range(image.channel_count)]
+    raise_unless(
+        len(channels) == image.channel_count,
+        f"{len(channels)} channels are described, the image has {image.channel_count}",
     )
     return [c if isinstance(c, Channel) else Channel(c) for c in channels]
 
 
-def _times(timestamps: Sequence[float] | NDArray[Any] | None, frames: int) -> NDArray[Any]:
-    """Milliseconds of each frame."""
+def _frame_times_ms(timestamps: Sequence[float] | NDArray[Any] | None, frames: int) -> NDArray[Any]:
+    """Milliseconds of each frame, float64 of shape (frames,); zeros without timestamps."""
     if timestamps is None:
         return np.zeros(frames)
     seconds = np.asarray(timestamps, "<f8")
-    require(seconds.shape == (frames,), f"timestamps have shape {seconds.shape}, frames: {frames}")
+    raise_unless(
+        seconds.shape == (frames,), f"timestamps have shape {seconds.shape}, frames: {frames}"
+    )
     return (seconds * 1000.0).astype("<f8")
 
 
-def _stage(stage_positions: Sequence[Point] | None, count: int) -> list[Point] | None:
+def _stage_points(stage_positions: Sequence[Point] | None, count: int) -> list[Point] | None:
+    """Places of the stage (x, y, z in µm), `count` of them; None where none are given."""
     if stage_positions is None:
         return None
-    require(
+    raise_unless(
         np.shape(stage_positions) == (count, 3),
         f"stage_positions must be {count} of (x, y, z), not {stage_positions}",
     )
     return [(float(x), float(y), float(z)) for x, y, z in stage_positions]
 
 
-def _loops(
+def _experiment_loops(
     sizes: Mapping[str, int],
     period: float,
     periods: Sequence[tuple[int, float]] | None,
@@ -267,28 +293,28 @@ def _loops(
     stage: list[Point] | None,
 ) -> list[Loop]:
     """Loops of the experiment, the outermost first."""
-    require(z_step != 0, "z_step must not be 0")
-    require(names is None or "P" in sizes, "positions are named, dims have no P")
-    require(periods is None or "T" in sizes, "periods are given, dims have no T")
-    require(min([period, *(s for _, s in periods or ())]) >= 0, "a period cannot be negative")
+    raise_unless(z_step != 0, "z_step must not be 0")
+    raise_unless(names is None or "P" in sizes, "positions are named, dims have no P")
+    raise_unless(periods is None or "T" in sizes, "periods are given, dims have no T")
+    raise_unless(min([period, *(s for _, s in periods or ())]) >= 0, "a period cannot be negative")
     loops: dict[str, Loop] = {}
     if "T" in sizes:
         counts = [sizes["T"]] if periods is None else [operator.index(n) for n, _ in periods]
-        require(
+        raise_unless(
             sum(counts) == sizes["T"] and min(counts) >= 1,
             f"periods have {counts} times, T is {sizes['T']}",
         )
         loops["T"] = (
-            metadata.time_loop(sizes["T"], period)
+            time_loop(sizes["T"], period)
             if periods is None
-            else metadata.periods_loop([(n, s) for n, (_, s) in zip(counts, periods, strict=True)])
+            else periods_loop([(n, s) for n, (_, s) in zip(counts, periods, strict=True)])
         )
     if "Z" in sizes:
-        loops["Z"] = metadata.z_loop(sizes["Z"], z_step)
+        loops["Z"] = z_loop(sizes["Z"], z_step)
     if "P" in sizes:
         count = sizes["P"]
         names = [""] * count if names is None else names
-        require(len(names) == count, f"positions have {len(names)} names, P is {count}")
+        raise_unless(len(names) == count, f"positions have {len(names)} names, P is {count}")
         places = [(0.0, 0.0, 0.0)] * count if stage is None else stage
-        loops["P"] = metadata.positions_loop(names, places, use_z=stage is not None)
+        loops["P"] = positions_loop(names, places, use_z=stage is not None)
     return [loops[dim] for dim in loop_dims(sizes)]

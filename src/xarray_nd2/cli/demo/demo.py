@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from xarray_nd2.cli.demo.sample import Sample
-from xarray_nd2.cli.demo.track import jobs, measure_whole_frames, track
+from xarray_nd2.cli.demo.track import measure_whole_frames, track_cell, whole_frame_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,24 +35,33 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating[Any]]
 
-_BUCKET, _KEY = "microscope", "run42.nd2"
-_URL = f"s3://{_BUCKET}/{_KEY}"
-_THREADS = 2  # of each worker
+_BUCKET_NAME, _OBJECT_KEY = "microscope", "run42.nd2"
+_OBJECT_URL = f"s3://{_BUCKET_NAME}/{_OBJECT_KEY}"
+_THREADS_PER_WORKER = 2
+_SLOW_LINK_BITS_PER_SECOND = 100e6
 
 
 class Cost(NamedTuple):
-    """What a way of reading took, the bytes and requests as counted by the server."""
+    """What a way of reading took.
 
-    fetched: int
+    Attributes
+    ----------
+    fetched_bytes, requests : int
+        As counted by the server.
+    seconds : float
+        As measured here.
+    """
+
+    fetched_bytes: int
     requests: int
     seconds: float
 
 
-_NOTHING = Cost(0, 0, 0.0)
+_NO_COST = Cost(0, 0, 0.0)
 
 
-def demo(megabytes: float, workers: int, latency: float, output: Path) -> None:
-    """Run the demo.
+def run_demo(megabytes: float, workers: int, latency_seconds: float, output: Path) -> None:
+    """Write a file, serve it, follow the cell in it, and show what that cost.
 
     Parameters
     ----------
@@ -60,8 +69,8 @@ def demo(megabytes: float, workers: int, latency: float, output: Path) -> None:
         Size of the file.
     workers : int
         Number of worker processes.
-    latency : float
-        Seconds by which the store delays each answer.
+    latency_seconds : float
+        By which the store delays each answer.
     output : Path
         Where the figure is saved.
     """
@@ -73,77 +82,88 @@ def demo(megabytes: float, workers: int, latency: float, output: Path) -> None:
     sample = Sample.of_size(megabytes)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xarray-nd2-demo-")))
-        stack.enter_context(_environment(folder))
-        with _step(console, f"Writing a file of {sample.times} stacks of images"):
-            sample.write(folder / _KEY)
-        with _step(console, "Starting an S3 store on this machine, and uploading the file to it"):
+        stack.enter_context(_environment_without_settings(folder))
+        with _timed_step(console, f"Writing a file of {sample.stack_count} stacks of images"):
+            sample.write(folder / _OBJECT_KEY)
+        with _timed_step(
+            console, "Starting an S3 store on this machine, and uploading the file to it"
+        ):
             server = stack.enter_context(S3Server())
-            server.create_bucket(_BUCKET)
-            server.upload(folder / _KEY, _BUCKET, _KEY)
-            server.latency = latency
-        with _step(console, f"Starting dask with {workers} worker processes"):
-            client = stack.enter_context(_cluster(workers, folder))
-        with _step(console, "Connecting them to the store"):
-            _connect(_URL, server.storage_options)
-            client.run(_connect, _URL, server.storage_options)
-        _analyse(console, sample, server, client, (folder / _KEY).stat().st_size, output)
-        with _step(console, "Stopping the workers and the store, removing the file"):
+            server.create_bucket(_BUCKET_NAME)
+            server.upload(folder / _OBJECT_KEY, _BUCKET_NAME, _OBJECT_KEY)
+            server.latency = latency_seconds
+        with _timed_step(console, f"Starting dask with {workers} worker processes"):
+            client = stack.enter_context(_dask_client(workers, folder))
+        with _timed_step(console, "Connecting them to the store"):
+            _make_connections(_OBJECT_URL, server.storage_options)
+            client.run(_make_connections, _OBJECT_URL, server.storage_options)
+        _follow_and_compare(
+            console, sample, server, client, (folder / _OBJECT_KEY).stat().st_size, output
+        )
+        with _timed_step(console, "Stopping the workers and the store, removing the file"):
             stack.close()
 
 
-def _analyse(
+def _follow_and_compare(
     console: Console, sample: Sample, server: S3Server, client: Client, size: int, output: Path
 ) -> None:
     """Follow the cell, compare with reading whole frames, and show what came out."""
     from xarray_nd2.cli.demo.figure import save_figure
 
-    cost = _meter(server)
-    ds = xr.open_dataset(_URL, engine="nd2", chunks={}, storage_options=server.storage_options)
+    cost = _start_cost_count(server)
+    ds = xr.open_dataset(
+        _OBJECT_URL, engine="nd2", chunks={}, storage_options=server.storage_options
+    )
     opening = cost()
     console.print(
-        f"\nOpened {_URL} by reading {opening.fetched / 1e6:.1f} of {size / 1e6:.1f} MB:\n"
+        f"\nOpened {_OBJECT_URL} by reading {opening.fetched_bytes / 1e6:.1f}"
+        f" of {size / 1e6:.1f} MB:\n"
     )
     console.print(repr(ds), markup=False, soft_wrap=True, style="dim")
     console.print()
     image = ds.image.reset_coords(drop=True)
 
-    with _step(console, "Following the cell through time and Z, by windows") as tell:
-        cost = _meter(server, opening)
+    with _timed_step(console, "Following the cell through time and Z, by windows") as show_progress:
+        cost = _start_cost_count(server, opening)
         start = sample.place(0) + np.array([1.0, 3.0, -3.0])
-        looks, found = track(image, start, lambda done: tell(f"{done} of {sample.times} times"))
+        looks, found = track_cell(
+            image, start, lambda done: show_progress(f"{done} of {sample.stack_count} times")
+        )
         windows = cost()
-    with _step(console, "The same with whole frames, read by nd2"):
-        cost = _meter(server)
-        whole_places = _whole_frames(client, image, looks, server.storage_options)
+    with _timed_step(console, "The same with whole frames, read by nd2"):
+        cost = _start_cost_count(server)
+        whole_places = _places_from_whole_frames(client, image, looks, server.storage_options)
         whole = cost()
-    with _step(console, f"Saving the figure as {output}"):
+    with _timed_step(console, f"Saving the figure as {output}"):
         overview = image.sel(C="DAPI").isel(T=-1).sel(Z=6.0, method="nearest").compute()
         save_figure(output, overview, looks, found, sample)
 
     places = np.array([each.place for each in found])
-    console.print(_table(size, sum(look.window.nbytes for look in looks), windows, whole))
-    errors = np.linalg.norm(places - sample.place(np.arange(sample.times)), axis=1)
+    console.print(_cost_table(size, sum(look.window.nbytes for look in looks), windows, whole))
+    errors = np.linalg.norm(places - sample.place(np.arange(sample.stack_count)), axis=1)
     same = "the same" if np.array_equal(places, whole_places) else "not the same"
-    seconds = [cost.fetched * 8 / 100e6 for cost in (windows, whole)]
+    link = f"{_SLOW_LINK_BITS_PER_SECOND / 1e6:.0f} Mbit/s"
+    seconds = [cost.fetched_bytes * 8 / _SLOW_LINK_BITS_PER_SECOND for cost in (windows, whole)]
     console.print(
         f"The cell was found at most {errors.max():.2f} µm from where it was.\n"
         f"Cut from whole frames, the places are {same}.\n"
         "What lies between the rows of a window is fetched too: to ask for each row takes longer.\n"
         f"The store counts bytes and requests. It delays each answer by {server.latency * 1e3:.0f} ms,"
-        f" but is on this\nmachine: at 100 Mbit/s the bytes alone would take {seconds[0]:.1f} s"
-        f" and {seconds[1]:.1f} s.\n",
+        f" but is on this\nmachine: at {link} the bytes alone would take {seconds[0]:.1f} s and {seconds[1]:.1f} s.\n",
         soft_wrap=True,
     )
 
 
-def _whole_frames(
+def _places_from_whole_frames(
     client: Client, image: xr.DataArray, looks: list[Look], options: dict[str, Any]
 ) -> Floats:
     """Places found in the same windows, cut from whole frames by every thread of the workers."""
     threads = [address for address, count in client.nthreads().items() for _ in range(count)]
-    todo = jobs(image, looks)
+    todo = whole_frame_jobs(image, looks)
     futures = [
-        client.submit(measure_whole_frames, _URL, options, todo[i :: len(threads)], workers=worker)
+        client.submit(
+            measure_whole_frames, _OBJECT_URL, options, todo[i :: len(threads)], workers=worker
+        )
         for i, worker in enumerate(threads)
     ]
     places = np.empty((len(todo), 3))
@@ -152,7 +172,8 @@ def _whole_frames(
     return places
 
 
-def _table(size: int, needed: int, windows: Cost, whole: Cost) -> Table:
+def _cost_table(size: int, needed: int, windows: Cost, whole: Cost) -> Table:
+    """Costs of both ways side by side; `size` of the file and `needed` are in bytes."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -166,14 +187,18 @@ def _table(size: int, needed: int, windows: Cost, whole: Cost) -> Table:
 
     add("in the file", (size / 1e6, size / 1e6), "{:.1f} MB")
     add("needed for the windows", (needed / 1e6, needed / 1e6), "{:.1f} MB")
-    add("fetched, opening included", (windows.fetched / 1e6, whole.fetched / 1e6), "{:.1f} MB")
+    add(
+        "fetched, opening included",
+        (windows.fetched_bytes / 1e6, whole.fetched_bytes / 1e6),
+        "{:.1f} MB",
+    )
     add("requests", (windows.requests, whole.requests), "{:d}")
     add("seconds", (windows.seconds, whole.seconds), "{:.1f}")
     return table
 
 
-def _meter(server: S3Server, before: Cost = _NOTHING) -> Callable[[], Cost]:
-    """Function that tells the cost since now, added to that of what came before."""
+def _start_cost_count(server: S3Server, before: Cost = _NO_COST) -> Callable[[], Cost]:
+    """Function that gives the cost from now until it is called, added to that `before`."""
     server.log.clear()
     began = time.perf_counter()
 
@@ -181,15 +206,17 @@ def _meter(server: S3Server, before: Cost = _NOTHING) -> Callable[[], Cost]:
         seconds = time.perf_counter() - began
         log = server.log
         return Cost(
-            before.fetched + log.bytes, before.requests + log.requests, before.seconds + seconds
+            before.fetched_bytes + log.bytes,
+            before.requests + log.requests,
+            before.seconds + seconds,
         )
 
     return cost
 
 
 @contextmanager
-def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
-    """Show what is being done, with a note that may change, and then how long it took."""
+def _timed_step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is done, and then how long it took; what it yields changes a note beside it."""
     began = time.perf_counter()
     with console.status(f"{what} …") as status:
         yield lambda note: status.update(f"{what}: {note} …")
@@ -197,7 +224,8 @@ def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _cluster(workers: int, folder: Path) -> Iterator[Client]:
+def _dask_client(workers: int, folder: Path) -> Iterator[Client]:
+    """Client of a new local cluster, which keeps its temporary files in a folder."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -207,11 +235,11 @@ def _cluster(workers: int, folder: Path) -> Iterator[Client]:
         stack.callback(asyncio_log.setLevel, asyncio_log.level)
         asyncio_log.setLevel(logging.CRITICAL)
         stack.enter_context(dask.config.set(temporary_directory=str(folder)))
-        with _interrupts_ignored():  # by the workers, for good: they inherit it
+        with _ignoring_interrupts():  # by the workers, for good: they inherit it
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
-                    threads_per_worker=_THREADS,
+                    threads_per_worker=_THREADS_PER_WORKER,
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                 )
@@ -220,7 +248,8 @@ def _cluster(workers: int, folder: Path) -> Iterator[Client]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ignore SIGINT; does nothing outside the main thread, which alone can do so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -231,7 +260,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, kept)
 
 
-def _connect(url: str, options: dict[str, Any]) -> None:
+def _make_connections(url: str, options: dict[str, Any]) -> None:
     """Load what reading needs and make its connections, which is done once in every process."""
     import nd2
 
@@ -242,8 +271,8 @@ def _connect(url: str, options: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _environment(folder: Path) -> Iterator[None]:
-    """Keep the clients of the store, here and in the workers, from settings of this machine."""
+def _environment_without_settings(folder: Path) -> Iterator[None]:
+    """Hide settings of this machine from the clients of the store, here and in the workers."""
     nothing = str(folder / "none")
     changed = {
         "AWS_CONFIG_FILE": nothing,

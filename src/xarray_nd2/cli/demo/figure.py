@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from xarray_nd2.cli.demo.sample import PERIOD
-from xarray_nd2.cli.demo.track import REACH
+from xarray_nd2.cli.demo.sample import STACK_PERIOD_SECONDS
+from xarray_nd2.cli.demo.track import WINDOW_REACH_UM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xarray_nd2.cli.demo.sample import Sample
-    from xarray_nd2.cli.demo.track import Found, Look
+    from xarray_nd2.cli.demo.track import FoundCell, Look
 
     Floats = NDArray[np.floating[Any]]
 
-_PICTURES = 8
-_COLORS = {"DAPI": (1.0, 0.0, 1.0), "GFP": (0.0, 1.0, 0.0)}
-_CEILINGS = {"DAPI": 1700.0, "GFP": 1300.0}
-_FLOOR = 150.0
-_FOUND, _TRUE = "#d1495b", "#444444"
+_PICTURE_COUNT = 8
+_CHANNEL_COLORS = {"DAPI": (1.0, 0.0, 1.0), "GFP": (0.0, 1.0, 0.0)}
+_WHITE_LEVEL_COUNTS = {"DAPI": 1700.0, "GFP": 1300.0}
+_BLACK_LEVEL_COUNTS = 150.0
+_FOUND_COLOR, _TRUE_COLOR = "#d1495b", "#444444"
 
 
 def save_figure(
     path: Path,
     overview: xr.DataArray,
     looks: Sequence[Look],
-    found: Sequence[Found],
+    found: Sequence[FoundCell],
     sample: Sample,
 ) -> None:
     """Draw the cell at several times, its path, its height and its brightness.
@@ -49,14 +49,14 @@ def save_figure(
         One plane of one channel, with the dimensions Y and X.
     looks : sequence of Look
         Where it was looked for at each time.
-    found : sequence of Found
+    found : sequence of FoundCell
         What was found there.
     sample : Sample
         What is true.
     """
-    minutes = np.arange(sample.times) * PERIOD / 60
+    minutes = np.arange(sample.stack_count) * STACK_PERIOD_SECONDS / 60
     places = np.array([each.place for each in found])
-    shown = np.unique(np.linspace(0, len(looks) - 1, _PICTURES).round().astype(int))
+    shown = np.unique(np.linspace(0, len(looks) - 1, _PICTURE_COUNT).round().astype(int))
 
     figure = Figure(figsize=(12, 8), dpi=120, layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 2.5]).flat
@@ -67,9 +67,9 @@ def save_figure(
     _draw_path(field.subplots(), overview, places, minutes)
     _draw_windows(field.axes[0], [looks[t].expected for t in shown])
     upper, lower = plots.subplots(2, 1, sharex=True)
-    true = sample.place(np.arange(sample.times))
-    upper.plot(minutes, true[:, 0], color=_TRUE, linewidth=1, label="true")
-    upper.plot(minutes, places[:, 0], "o", color=_FOUND, markersize=5, label="found")
+    true = sample.place(np.arange(sample.stack_count))
+    upper.plot(minutes, true[:, 0], color=_TRUE_COLOR, linewidth=1, label="true")
+    upper.plot(minutes, places[:, 0], "o", color=_FOUND_COLOR, markersize=5, label="found")
     upper.set(ylabel="Z of the cell (µm)", ylim=(0, 14))
     upper.legend(loc="upper right")
     lower.plot(
@@ -96,9 +96,11 @@ def _draw_picture(axes: Axes, picture: xr.DataArray, title: str) -> None:
 def _colored(picture: xr.DataArray) -> Floats:
     """Red, green and blue from 0 to 1."""
     light = np.zeros((picture.sizes["Y"], picture.sizes["X"], 3))
-    for name, color in _COLORS.items():
+    for name, color in _CHANNEL_COLORS.items():
         pixels = picture.sel(C=name).values.astype(float)
-        level = ((pixels - _FLOOR) / (_CEILINGS[name] - _FLOOR)).clip(0, 1)
+        level = (
+            (pixels - _BLACK_LEVEL_COUNTS) / (_WHITE_LEVEL_COUNTS[name] - _BLACK_LEVEL_COUNTS)
+        ).clip(0, 1)
         light += level[:, :, None] * color
     return light.clip(0, 1)
 
@@ -124,7 +126,7 @@ def _draw_path(axes: Axes, overview: xr.DataArray, places: Floats, minutes: Floa
 
 
 def _draw_windows(axes: Axes, centres: Sequence[Floats]) -> None:
-    _, height, width = 2 * REACH
+    _, height, width = 2 * WINDOW_REACH_UM
     for _, y, x in centres:
         corner = x - width / 2, y - height / 2
         axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", alpha=0.6))

@@ -9,7 +9,7 @@ import xarray as xr
 from dask.base import compute
 from dask.delayed import delayed
 
-from xarray_nd2.cli.demo.sample import PIXEL
+from xarray_nd2.cli.demo.sample import PIXEL_SIZE_UM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating[Any]]
     Labels = dict[str, NDArray[Any]]
 
-REACH: Final = np.array([4.0, 20.5, 20.5])
-"""From the centre of a window to its sides, along z, y and x in µm."""
+WINDOW_REACH_UM: Final = np.array([4.0, 20.5, 20.5])
+"""From the centre of a window to its sides, along z, y and x."""
 
-_AT_ONCE = 4
-_CELL_RADIUS = 4.0  # µm
+_TIMES_AT_ONCE = 4
+_CELL_RADIUS_UM = 4.0
 
 
 class Look(NamedTuple):
@@ -46,7 +46,7 @@ class Look(NamedTuple):
         return {str(dim): self.window[dim].values for dim in self.window.dims}
 
 
-class Found(NamedTuple):
+class FoundCell(NamedTuple):
     """The cell at one time.
 
     Attributes
@@ -64,12 +64,12 @@ class Found(NamedTuple):
     picture: xr.DataArray
 
 
-def measure(pixels: NDArray[np.uint16], labels: Labels, expected: Floats) -> Found:
+def measure_cell(pixels: NDArray[np.uint16], labels: Labels, expected: Floats) -> FoundCell:
     """Find the cell in a window and measure it; this runs on the workers.
 
     Parameters
     ----------
-    pixels : ndarray
+    pixels : ndarray of uint16, shape (Z, C, Y, X)
         Of the window.
     labels : dict of str to ndarray
         Coordinates Z, C, Y and X of the pixels.
@@ -78,7 +78,7 @@ def measure(pixels: NDArray[np.uint16], labels: Labels, expected: Floats) -> Fou
 
     Returns
     -------
-    Found
+    FoundCell
         What was found.
     """
     window = xr.DataArray(pixels, labels, list(labels))
@@ -87,9 +87,9 @@ def measure(pixels: NDArray[np.uint16], labels: Labels, expected: Floats) -> Fou
     flat = nuclei.sum(axis=0)
     rows, columns = labels["Y"], labels["X"]
     _, y, x = expected
-    for radius in (2 * _CELL_RADIUS,) * 3 + (_CELL_RADIUS,) * 10:
+    for radius in (2 * _CELL_RADIUS_UM,) * 3 + (_CELL_RADIUS_UM,) * 10:
         # On to the centre of what is near, until there is no further to go.
-        near = np.outer(_bell(rows, y, radius), _bell(columns, x, radius))
+        near = np.outer(_gaussian(rows, y, radius), _gaussian(columns, x, radius))
         weights = flat * near
         y = weights.sum(axis=1) @ rows / weights.sum()
         x = weights.sum(axis=0) @ columns / weights.sum()
@@ -100,16 +100,17 @@ def measure(pixels: NDArray[np.uint16], labels: Labels, expected: Floats) -> Fou
     z = np.clip(-curve[1] / (2 * curve[0]), *labels["Z"][[0, -1]])
     green = light.sel(C="GFP").sel(Z=z, method="nearest").values
     picture = window.sel(Z=z, method="nearest", drop=True)
-    return Found(np.array([z, y, x]), float((green * near).sum() / near.sum()), picture)
+    return FoundCell(np.array([z, y, x]), float((green * near).sum() / near.sum()), picture)
 
 
-def _bell(places: Floats, centre: float, radius: float) -> Floats:
+def _gaussian(places: Floats, centre: float, radius: float) -> Floats:
+    """Gaussian curve of height 1 at some places; `radius` is its standard deviation."""
     return np.asarray(np.exp(-((places - centre) ** 2) / (2 * radius**2)))
 
 
-def track(
-    image: xr.DataArray, start: Floats, tell: Callable[[int], None]
-) -> tuple[list[Look], list[Found]]:
+def track_cell(
+    image: xr.DataArray, start: Floats, show_progress: Callable[[int], None]
+) -> tuple[list[Look], list[FoundCell]]:
     """Follow the cell through all times.
 
     Windows are centred on where the cell will be if it goes on as it did lately; those of a few
@@ -121,42 +122,43 @@ def track(
         With the dimensions T, Z, C, Y and X.
     start : ndarray, shape (3,)
         About where the cell is at first: z, y and x in µm.
-    tell : callable
+    show_progress : callable
         Called with the number of times that are done.
 
     Returns
     -------
     looks : list of Look
         One for each time.
-    found : list of Found
+    found : list of FoundCell
         Likewise.
     """
     looks: list[Look] = []
-    found: list[Found] = []
+    found: list[FoundCell] = []
     while len(found) < image.sizes["T"]:
-        tell(len(found))
-        times = image["T"].values[len(found) :][: _AT_ONCE if len(found) > 1 else 1]
+        show_progress(len(found))
+        times = image["T"].values[len(found) :][: _TIMES_AT_ONCE if len(found) > 1 else 1]
         for ahead, time in enumerate(times, start=1):
             expected = _extrapolate(found, ahead) if found else start
-            sides = zip("ZYX", expected - REACH, expected + REACH, strict=True)
+            sides = zip("ZYX", expected - WINDOW_REACH_UM, expected + WINDOW_REACH_UM, strict=True)
             around = {dim: slice(low, high) for dim, low, high in sides}
             looks.append(Look(expected, image.sel(T=time, drop=True).sel(around)))
-        found += compute(*map(_measured, looks[len(found) :]))
+        found += compute(*map(_delayed_measure, looks[len(found) :]))
     return looks, found
 
 
-def _extrapolate(found: list[Found], ahead: int) -> Floats:
+def _extrapolate(found: list[FoundCell], ahead: int) -> Floats:
+    """Place of the cell so many times after the last, if it goes on as between the last two."""
     last, before = found[-1].place, found[-2 if len(found) > 1 else -1].place
     return np.asarray(last + ahead * (last - before))
 
 
-def _measured(look: Look) -> Any:
-    """`measure`, for dask to compute."""
+def _delayed_measure(look: Look) -> Any:
+    """What `measure_cell` finds in a window, for dask to compute."""
     [pixels] = look.window.data.to_delayed().flat  # its graph reads no more than the window
-    return delayed(measure)(pixels, look.labels, look.expected)
+    return delayed(measure_cell)(pixels, look.labels, look.expected)
 
 
-class Job(NamedTuple):
+class WholeFrameJob(NamedTuple):
     """The same look, for a reader of whole frames: numbers of the frames instead of pixels."""
 
     frames: list[int]
@@ -164,17 +166,21 @@ class Job(NamedTuple):
     expected: Floats
 
 
-def jobs(image: xr.DataArray, looks: Sequence[Look]) -> list[Job]:
-    """What a reader of whole frames has to do for the same windows."""
+def whole_frame_jobs(image: xr.DataArray, looks: Sequence[Look]) -> list[WholeFrameJob]:
+    """One job for each look, with numbers of frames in the order of the file."""
     planes = image.get_index("Z")
     return [
-        Job((t * len(planes) + planes.get_indexer(labels["Z"])).tolist(), labels, look.expected)
+        WholeFrameJob(
+            (t * len(planes) + planes.get_indexer(labels["Z"])).tolist(), labels, look.expected
+        )
         for t, look in enumerate(looks)
         for labels in [look.labels]
     ]
 
 
-def measure_whole_frames(url: str, options: dict[str, Any], some: Sequence[Job]) -> list[Floats]:
+def measure_whole_frames(
+    url: str, options: dict[str, Any], some: Sequence[WholeFrameJob]
+) -> list[Floats]:
     """Find the cell in windows cut from whole frames that nd2 reads; this runs on the workers.
 
     Parameters
@@ -183,7 +189,7 @@ def measure_whole_frames(url: str, options: dict[str, Any], some: Sequence[Job])
         Of the file.
     options : dict
         Of its filesystem.
-    some : sequence of Job
+    some : sequence of WholeFrameJob
         What to read; the file is opened once for all.
 
     Returns
@@ -196,9 +202,9 @@ def measure_whole_frames(url: str, options: dict[str, Any], some: Sequence[Job])
     places = []
     with nd2.ND2File(url, storage_options=options) as file:
         for frames, labels, expected in some:
-            top, left = (round(labels[dim][0] / PIXEL) for dim in "YX")
+            top, left = (round(labels[dim][0] / PIXEL_SIZE_UM) for dim in "YX")
             rows = slice(top, top + len(labels["Y"]))
             columns = slice(left, left + len(labels["X"]))
             pixels = np.stack([file.read_frame(frame)[:, rows, columns] for frame in frames])
-            places.append(measure(pixels, labels, expected).place)
+            places.append(measure_cell(pixels, labels, expected).place)
     return places
