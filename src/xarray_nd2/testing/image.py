@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Image",
-    "frame_chunk_name",
     "checked_image",
     "loop_dims",
     "raise_unless",
@@ -157,11 +156,6 @@ def checked_image(
         image.dtype.newbyteorder("<") in _WRITABLE_DTYPES, f"ND2 files hold no {image.dtype}"
     )
     return image
-
-
-def frame_chunk_name(i: int) -> str:
-    """Name of the chunk of frame `i`."""
-    return f"ImageDataSeq|{i}!"
 
 
 def stored_frames(

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from xarray_nd2.format.container import frame_name
 from xarray_nd2.testing.chunks import ChunkWriter
 from xarray_nd2.testing.image import (
     checked_image,
-    frame_chunk_name,
     loop_dims,
     raise_unless,
     stored_frames,
@@ -170,7 +170,7 @@ def write_nd2(
         all(0 <= i < image.frame_count for i in absent),
         f"missing has frames that are not among 0 to {image.frame_count - 1}: {sorted(absent)}",
     )
-    longest = len(frame_chunk_name(image.frame_count - 1))
+    longest = len(frame_name(image.frame_count - 1))
     raise_unless(name_area >= longest, f"name_area must be at least {longest}, not {name_area}")
 
     row_stride = -(-image.row_bytes // row_alignment) * row_alignment
@@ -229,7 +229,7 @@ def write_nd2(
             chunks.append(name, content)
         for i, frame in stored_frames(image, row_stride, compression, compression_level, absent):
             chunks.append(
-                frame_chunk_name(i), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
+                frame_name(i).decode(), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
             )
         for name, content in after.items():
             chunks.append(name, content)
