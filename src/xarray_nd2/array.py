@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from xarray_nd2.errors import ND2FormatError, naming
-from xarray_nd2.io.process import frame_cache
+from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.io.failures import naming
+from xarray_nd2.io.process import this_process
 from xarray_nd2.read.decode import empty_pixels, rounds
 from xarray_nd2.read.plan import plan_read
 from xarray_nd2.read.selection import select_outer, select_points
@@ -117,7 +117,7 @@ class ND2BackendArray(BackendArray):
     def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
         if self.layout.compression == "none":
             return rounds(plan, pixels)
-        return rounds(plan, pixels, frame_cache(os.getpid()), self.source.identity)
+        return rounds(plan, pixels, this_process().frame_cache, self.source.identity)
 
 
 class LazyImage(indexing.LazilyIndexedArray):

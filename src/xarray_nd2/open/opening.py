@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xarray_nd2.errors import ND2FormatError, naming
+from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format import container
+from xarray_nd2.io.failures import naming
 from xarray_nd2.metadata.limits import check_metadata
 from xarray_nd2.metadata.reading import (
     NO_PICTURE,
