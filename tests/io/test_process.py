@@ -108,7 +108,7 @@ class Unreachable(MemoryFileSystem):  # type: ignore[misc]
         stores = (options["host"], "all")
         with self.counting:
             self.attempts.update(stores)
-            self.most |= self.attempts
+            type(self).most |= self.attempts
         time.sleep(0.03)
         with self.counting:
             self.attempts.subtract(stores)

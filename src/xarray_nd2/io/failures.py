@@ -23,7 +23,6 @@ from xarray_nd2.io.secrets import public_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from xarray_nd2.io.transport import ObjectFacts
 
@@ -32,13 +31,9 @@ _TRANSIENT_BUILTINS: Final = (TimeoutError, ConnectionError)
 # By the names of exceptions, since none of these clients is always installed.
 _TRANSIENT_CLIENT_ERRORS: Final = frozenset(
     {
-        "ClientConnectionError",  # aiohttp
-        "ClientPayloadError",
-        "HTTPClientError",  # botocore, aiobotocore
-        "ResponseStreamingError",
-        "IncompleteReadError",
-        "ServiceRequestError",  # azure
-        "ServiceResponseError",
+        *("ClientConnectionError", "ClientPayloadError"),  # aiohttp
+        *("HTTPClientError", "ResponseStreamingError", "IncompleteReadError"),  # botocore
+        *("ServiceRequestError", "ServiceResponseError"),  # azure
         "ProxyError",  # requests, which gcsfs uses for its errors
         "SMBConnectionClosed",
     }
@@ -46,18 +41,12 @@ _TRANSIENT_CLIENT_ERRORS: Final = frozenset(
 # Credentials that are wrong, or nowhere to be found.
 _REFUSAL_CLIENT_ERRORS: Final = frozenset(
     {
-        "NoCredentialsError",  # botocore
-        "PartialCredentialsError",
-        "CredentialRetrievalError",
-        "ProfileNotFound",
-        "TokenRetrievalError",
-        "SSOError",
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),  # botocore
+        *("ProfileNotFound", "TokenRetrievalError", "SSOError"),
         "ClientAuthenticationError",  # azure
         "GoogleAuthError",
         "AuthenticationException",  # paramiko
-        "SMBAuthenticationError",
-        "LogonFailure",  # smbprotocol
-        "AccessDenied",
+        *("SMBAuthenticationError", "LogonFailure", "AccessDenied"),  # smbprotocol
     }
 )
 # Their exceptions hold no more than their text says.
@@ -67,14 +56,7 @@ _HARMLESS_PACKAGES: Final = frozenset({"builtins", "isal", "numpy", "zlib"})
 class StatusError(OSError):
     """The server answered with an HTTP status that is an error.
 
-    Parameters
-    ----------
-    status : int
-        Of the answer.
-    reason : object
-        The server's words.
-    headers : mapping
-        Of the answer.
+    `reason` is what the server says about it.
     """
 
     def __init__(
@@ -88,12 +70,7 @@ class StatusError(OSError):
 class RangeIgnoredError(OSError):
     """The store answers with something else than the range that was asked for.
 
-    Parameters
-    ----------
-    message : str
-        What it answers with.
-    passing : bool
-        Whether it answered with ranges before, so that this may be one answer that went wrong.
+    `passing` if it answered with ranges before, so that this may be one answer that went wrong.
     """
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
@@ -220,12 +197,7 @@ class naming:  # noqa: N801  (read as a word: `with naming(url):`)
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if not isinstance(error, ND2Error):
             return
         error.url = error.url or self._url
@@ -243,12 +215,10 @@ class reading(naming):  # noqa: N801
 
     Parameters
     ----------
-    url : str
-        The file, with credentials removed.
+    url, hide
+        As of `naming`.
     where : str or (int, int)
         What is being done, for the message; or the range that is being read.
-    hide : callable
-        Removes secrets from a text.
     opened : bool
         Whether the size of the object is known, so that no range can lie beyond its end.
 
@@ -272,14 +242,7 @@ class reading(naming):  # noqa: N801
     ) -> None:
         self._url, self._where, self._hide, self._opened = url, where, hide, opened
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            return
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, ND2Error) or not isinstance(error, Exception):
             super().__exit__(kind, error, traceback)
             return

@@ -73,7 +73,7 @@ class _BlockingTransport(FileTransport):
         return function()
 
     def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
-        """Connect again if that is what the error was about, and say so."""
+        """Connect again if the connection was lost, and tell whether it was."""
         return False
 
 
@@ -127,18 +127,17 @@ class QueueTransport(_BlockingTransport):
                 await self._answer(sorted(queue, key=lambda asked: asked.start))
 
     async def _answer(self, queue: list[_Asked]) -> None:
+        ranges = [(asked.start, asked.stop) for asked in queue]
         results: list[bytes | Exception]
         try:
-            ranges = [(asked.start, asked.stop) for asked in queue]
-            results = [*await in_read_thread(self._read, ranges)]
+            results = await in_read_thread(
+                self._connected, lambda: list(self._read_in_order(ranges))
+            )
         except Exception as error:  # noqa: BLE001  (raised where each is waited for)
             results = [error] * len(queue)
         for asked, result in zip(queue, results, strict=True):
             if not asked.result.done():  # nobody waits any more
                 asked.result.set_result(result)
-
-    def _read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
-        return self._connected(lambda: list(self._read_in_order(ranges)))
 
     def _read_in_order(self, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
         with self._fs.open(self._path, "rb") as file:
@@ -178,6 +177,7 @@ class QueueTransport(_BlockingTransport):
         connection = ssh.get_transport()
         if connection is not None and connection.is_active():
             return False
+        # Until fsspec has a public way to connect again.
         self._fs._connect()  # noqa: SLF001
         return True
 
@@ -254,6 +254,7 @@ class SMBTransport(_BlockingTransport):
             return False  # an answer of the server
         if not isinstance(error, (SMBException, OSError)):
             return False
+        # Until fsspec has a public way to connect again.
         self._fs._connect()  # noqa: SLF001
         return True
 
@@ -269,10 +270,9 @@ def _read_share(file: Any, start: int, stop: int) -> bytes:
     handle, data = file.fd, bytearray()
     while start + len(data) < stop:
         at = start + len(data)
+        size = min(MAX_SHARE_READ_BYTES, handle.connection.max_read_size, stop - at)
         try:
-            data += handle.read(
-                at, min(MAX_SHARE_READ_BYTES, handle.connection.max_read_size, stop - at)
-            )
+            data += handle.read(at, size)
         except EndOfFile:
             break
         except SMBException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -108,15 +107,17 @@ class HTTPTransport(ObjectTransport):
         return await super().read(start, stop)
 
     async def _get(self, range_header: str, start: int | None, count: int) -> Part:
+        import aiohttp
+
         session = await self._fs.set_session()
         options = dict(self._fs.kwargs)
         # Encoded bytes have no ranges.
-        headers = options.pop("headers", {}) | {
-            "Range": range_header,
-            "Accept-Encoding": "identity",
-        }
+        identity = {"Range": range_header, "Accept-Encoding": "identity"}
+        headers = options.pop("headers", {}) | identity
         if "timeout" not in options and "timeout" not in self._fs.client_kwargs:
-            options["timeout"] = _http_timeout()
+            # No limit on the whole, since ranges differ in size, but a silent server is given up.
+            silent = {"sock_connect": MAX_SILENCE_SECONDS, "sock_read": MAX_SILENCE_SECONDS}
+            options["timeout"] = aiohttp.ClientTimeout(total=None, **silent)
         # Filled in place: a bytearray that grows would be copied again and again.
         received = memoryview(bytearray(count))
         size = begin = 0
@@ -126,10 +127,9 @@ class HTTPTransport(ObjectTransport):
             async with session.get(self._url, headers=headers, **options) as response:
                 _check_status(response.status, response.reason, response.headers)
                 first_byte = time.monotonic()
+                answer = response.status, response.headers
                 try:
-                    begin, facts = parse_range_response(
-                        response.status, response.headers, start, count
-                    )
+                    begin, facts = parse_range_response(*answer, start, count)
                 except RangeIgnoredError as error:
                     return _cut(await self._whole_instead(response, asked, error), start, count)
                 self._ranges_seen |= response.status == 206
@@ -139,11 +139,15 @@ class HTTPTransport(ObjectTransport):
                     size = end
                     if size == count:
                         break
-        except _connection_errors() as error:
+        except (
+            *(ConnectionError, TimeoutError),
+            *(aiohttp.ClientConnectionError, aiohttp.ClientPayloadError),
+        ) as error:
             if size:
                 raise BrokenOffError(Part(begin, received[:size], facts)) from error
             raise
-        except _protocol_errors() as error:
+        except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
+            # Not of a status that is an error, for which nothing is raised by the client.
             raise ConnectionError(f"an answer that is not HTTP: {type(error).__name__}") from error
         return Part(begin, received[:size], facts, first_byte)
 
@@ -151,10 +155,8 @@ class HTTPTransport(ObjectTransport):
         """All of a small file, where the answer is not the range."""
         if self._ranges_seen:  # one answer went wrong, such as that of a cache in between
             raise RangeIgnoredError(str(error), passing=True) from None
-        if (
-            response.status != 200
-            or (response.content_length or MAX_WHOLE_FILE_BYTES + 1) > MAX_WHOLE_FILE_BYTES
-        ):
+        length = response.content_length
+        if response.status != 200 or not length or length > MAX_WHOLE_FILE_BYTES:
             raise error
         return await self._keep_whole(response, asked)
 
@@ -175,36 +177,6 @@ class HTTPTransport(ObjectTransport):
 def _cut(whole: Part, start: int | None, count: int) -> Part:
     begin = max(0, len(whole.data) - count) if start is None else start
     return Part(begin, memoryview(whole.data)[begin : begin + count], whole.facts)
-
-
-@functools.cache
-def _http_timeout() -> Any:
-    import aiohttp
-
-    # No limit on the whole, since ranges differ in size, but a silent server is given up.
-    return aiohttp.ClientTimeout(
-        total=None, sock_connect=MAX_SILENCE_SECONDS, sock_read=MAX_SILENCE_SECONDS
-    )
-
-
-@functools.cache
-def _connection_errors() -> tuple[type[Exception], ...]:
-    import aiohttp
-
-    return (
-        aiohttp.ClientConnectionError,
-        aiohttp.ClientPayloadError,
-        ConnectionError,
-        TimeoutError,
-    )
-
-
-@functools.cache
-def _protocol_errors() -> tuple[type[Exception], ...]:
-    import aiohttp
-
-    # Of a status that is an error nothing is raised by the client.
-    return (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError)
 
 
 class WebDAVTransport(ObjectTransport):

@@ -6,7 +6,7 @@ import mmap
 import os
 import stat
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,8 @@ class OpenFile:
             try:
                 yield
             finally:
-                self._file.seek(position)
+                with suppress(OSError, ValueError):  # it was closed meanwhile
+                    self._file.seek(position)
 
     def _read(self, start: int, stop: int) -> bytes:
         self._file.seek(start)
