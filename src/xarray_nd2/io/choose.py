@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Chosen = Transport | DirectTransport
 
-_TRANSPORTS: dict[str, Callable[[Any, str], Chosen]] = {
+_BLOCKING_TRANSPORTS: dict[str, Callable[[Any, str], Chosen]] = {
     "file": lambda _, path: LocalFile(path),
     "memory": MemoryFile,
     "smb": filesystems.SMBTransport,
@@ -87,7 +87,7 @@ def transport_for(fs: Any, path: str) -> Chosen:
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     # Not isinstance: a caching filesystem passes for the one it caches.
     is_async = issubclass(type(fs), fsspec.asyn.AsyncFileSystem)
-    for protocol, transport in (_ASYNC_TRANSPORTS if is_async else _TRANSPORTS).items():
+    for protocol, transport in (_ASYNC_TRANSPORTS if is_async else _BLOCKING_TRANSPORTS).items():
         if protocol in protocols:
             return transport(fs, path)
     return (filesystems.AsyncTransport if is_async else filesystems.QueueTransport)(fs, path)

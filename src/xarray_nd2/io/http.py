@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CONTENT_RANGE = re.compile(r"bytes +(\d+)-(\d+)/(\d+)", re.IGNORECASE)
-_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+_COMPRESSED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 MAX_SILENCE_SECONDS: Final = 30.0  # without a byte, after which a request is given up
 MAX_WHOLE_FILE_BYTES: Final = 8 * 1024 * 1024  # worth reading where there are no ranges
 
@@ -49,7 +49,7 @@ def parse_range_response(
         The answer is not the range.
     """
     encoding = headers.get("Content-Encoding", "")
-    if encoding.strip().lower() in _COMPRESSIONS:
+    if encoding.strip().lower() in _COMPRESSED_ENCODINGS:
         raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
     if status == 200:
         # The whole object: fine if that is no more than was asked for.
