@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from xarray_nd2.errors import ND2FormatError, naming
-from xarray_nd2.io.process import frame_cache
+from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.io.failures import named_errors
+from xarray_nd2.io.process import this_process
 from xarray_nd2.read.decode import empty_pixels, rounds
 from xarray_nd2.read.plan import plan_read
 from xarray_nd2.read.selection import select_outer, select_points
@@ -86,7 +86,7 @@ class ND2BackendArray(BackendArray):
         ND2FormatError
             A frame of it is not where the file says, or is missing and must not be.
         """
-        with naming(self.source.name):
+        with named_errors(self.source.name):
             plan = plan_read(
                 self.layout, selection, self.max_gap, self.source.link, self.max_concurrency
             )
@@ -101,7 +101,7 @@ class ND2BackendArray(BackendArray):
     def _read(self, selection: Selection) -> NDArray[Any]:
         plan = self.plan(selection)
         pixels = empty_pixels(plan)
-        with naming(self.source.name):
+        with named_errors(self.source.name):
             for ranges, deliver in self._rounds(plan, pixels):
                 self.source.read(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
@@ -109,7 +109,7 @@ class ND2BackendArray(BackendArray):
     async def _aread(self, selection: Selection) -> NDArray[Any]:
         plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
         pixels = empty_pixels(plan)
-        with naming(self.source.name):
+        with named_errors(self.source.name):
             for ranges, deliver in self._rounds(plan, pixels):
                 await self.source.aread(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
@@ -117,7 +117,7 @@ class ND2BackendArray(BackendArray):
     def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
         if self.layout.compression == "none":
             return rounds(plan, pixels)
-        return rounds(plan, pixels, frame_cache(os.getpid()), self.source.identity)
+        return rounds(plan, pixels, this_process().frame_cache, self.source.identity)
 
 
 class LazyImage(indexing.LazilyIndexedArray):

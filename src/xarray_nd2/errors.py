@@ -10,19 +10,10 @@ Grouped by what a caller would do about them, each also a built-in exception of 
         ├── ND2PermissionError(PermissionError)
         └── ND2ChangedError                     the object is not the one that was opened: reopen
 
-Every one of them pickles, so a dask worker can send it to the client.
+Every one of them can be copied and pickled, so a dask worker can send it to the client.
 """
 
 from __future__ import annotations
-
-import pickle
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from xarray_nd2.io.urls import public_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "ND2ChangedError",
@@ -55,13 +46,9 @@ class ND2Error(Exception):
         # OSError would print its arguments its own way.
         return self.message if self.url is None else f"{self.url}: {self.message}"
 
-    def __reduce__(self) -> tuple[type[ND2Error], tuple[str, str | None]]:
-        # With tblib, which dask's cluster loads, errors take along what caused them. Those of many
-        # a store's library do not pickle; the message tells of them.
-        for name in ("__cause__", "__context__"):
-            if not _pickles(getattr(self, name)):
-                setattr(self, name, None)
-        return type(self), (self.message, self.url)
+    def __reduce__(self) -> tuple[type[ND2Error], tuple[str, str | None], dict[str, object]]:
+        # Not the arguments of Exception, which are the two in one text. Notes are attributes too.
+        return type(self), (self.message, self.url), self.__dict__
 
 
 class ND2FormatError(ND2Error, ValueError):
@@ -86,43 +73,3 @@ class ND2PermissionError(ND2SourceError, PermissionError):
 
 class ND2ChangedError(ND2SourceError):
     """The object is no longer the one that was opened."""
-
-
-_SILENT = {"builtins", "isal", "numpy", "xarray_nd2", "zlib"}
-"""Packages whose errors hold no more than their text says."""
-
-
-def _pickles(error: BaseException | None) -> bool:
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  (made in this line)
-    except Exception:  # noqa: BLE001  (whatever a library raises here)
-        return False
-    return True
-
-
-@contextmanager
-def naming(url: str) -> Iterator[None]:
-    """Give the errors raised inside the name of the file, where they have none.
-
-    What caused them is left out where it may tell a secret, such as a signed URL: an error of a
-    store's library may hold the request with all of its headers.
-    """
-    try:
-        yield
-    except ND2Error as error:
-        error.url = error.url or url
-        if _tells_secret(error.__cause__ or error.__context__):
-            error.__cause__ = error.__context__ = None
-        raise
-
-
-def _tells_secret(error: BaseException | None) -> bool:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if type(error).__module__.partition(".")[0] not in _SILENT or (
-            public_text(repr(error)) != repr(error)
-        ):
-            return True
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return False

@@ -142,7 +142,7 @@ def test_lasting_failures_are_not_tried_again(
 def test_lasting_refusal_is_given_up(
     way: str, stores: dict[str, tuple[Any, str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     server, target, options = stores[way]
     ds = xr.open_dataset(target, engine="nd2", **options)
     server.log.clear()
@@ -150,7 +150,7 @@ def test_lasting_refusal_is_given_up(
     with pytest.raises(ND2SourceError, match=rf"{target}: bytes \d+-\d+: ") as caught:
         ds.image.isel(T=3).load()
     assert re.search("503|Service Unavailable", str(caught.value))
-    assert server.log.requests == retry.ATTEMPTS
+    assert server.log.requests == retry.MAX_FUTILE_ATTEMPTS
 
 
 def test_silence_is_given_up(
@@ -159,7 +159,7 @@ def test_silence_is_given_up(
     ds = xr.open_dataset(url, engine="nd2", storage_options=SILENT, max_gap=0)
     http.faults = every(25, "stall")
     np.testing.assert_array_equal(ds.image.isel(CROP).values, pixels[..., CROP["Y"], CROP["X"]])
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     http.faults = lambda *_: Fault("stall")
     began = time.monotonic()
     with pytest.raises(ND2SourceError, match=rf"{url}: bytes \d+-\d+: .*[Tt]ime"):
@@ -176,12 +176,12 @@ def test_silence_of_s3_is_given_up(
     ds = xr.open_dataset(target, engine="nd2", max_gap=0, **options)
     server.faults = every(25, "stall")
     np.testing.assert_array_equal(ds.image.isel(CROP).values, pixels[..., CROP["Y"], CROP["X"]])
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     server.faults = lambda *_: Fault("stall")
     server.log.clear()
     with pytest.raises(ND2SourceError, match=rf"{target}: bytes \d+-\d+: .*[Tt]ime"):
         ds.image.isel(T=3, C=0, Y=3).load()
-    assert server.log.requests == retry.ATTEMPTS
+    assert server.log.requests == retry.MAX_FUTILE_ATTEMPTS
 
 
 def test_broken_bodies_are_continued(http: RangeServer) -> None:
@@ -242,7 +242,7 @@ def test_secrets_are_not_shown(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     caplog.set_level(logging.DEBUG, logger="xarray_nd2")
     signed = f"{url}?X-Amz-Credential=me&X-Amz-Signature={SECRET}"
     ds = xr.open_dataset(signed, engine="nd2", storage_options=SILENT, chunks={"T": 6})
@@ -270,7 +270,7 @@ def test_secrets_are_not_shown(
 
 def test_secrets_are_not_shown_when_there_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's error has the whole URL when it waited for a connection in vain."""
-    monkeypatch.setattr(retry, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "MAX_FUTILE_ATTEMPTS", 2)
     with socket.socket() as full, ExitStack() as stack:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -38,7 +38,7 @@ from tests.servers import (
 from tests.servers.store import put_into
 from tests.servers.wire import wire
 from xarray_nd2 import ND2ChangedError, ND2Error, ND2FormatError, ND2NotFoundError, ND2SourceError
-from xarray_nd2.io.urls import public_url
+from xarray_nd2.io.secrets import public_url
 from xarray_nd2.testing import Fault, RangeServer, S3Server, write_nd2
 
 if TYPE_CHECKING:

@@ -151,7 +151,7 @@ class Reader:
 
 def soak(urls: dict[str, str], seconds: float, seed: int, threads: int) -> Counter[str]:
     """Read in some threads of this process, and see that it holds no more than after a while."""
-    retry.FIRST_PAUSE = 0.002  # type: ignore[misc]
+    retry.FIRST_PAUSE_SECONDS = 0.002  # type: ignore[misc]
     reader = Reader(urls)
     counts: Counter[str] = Counter()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
@@ -167,7 +167,7 @@ def soak(urls: dict[str, str], seconds: float, seed: int, threads: int) -> Count
 
 
 def test_soak(http: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE", retry.FIRST_PAUSE)  # to restore it
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", retry.FIRST_PAUSE_SECONDS)  # to restore it
     urls = {}
     for name in FILES:
         variant, file = VARIANTS[name], io.BytesIO()

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 from xarray_nd2 import ND2NotFoundError, ND2SourceError
+from xarray_nd2.io.source import ByteSource
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -96,6 +97,27 @@ def test_other_files(run: Path) -> None:
         for opened in (Dribbling(data), mapped):
             ds = xr.open_dataset(opened, engine="nd2")  # type: ignore[arg-type]
             np.testing.assert_array_equal(ds.image.values, FRAMES)
+
+
+def test_an_open_file_is_left_where_it_was(run: Path) -> None:
+    opened = io.BytesIO(run.read_bytes())
+    opened.seek(7)
+    ds = xr.open_dataset(opened, engine="nd2")
+    np.testing.assert_array_equal(ds.image.values, FRAMES)
+    assert opened.tell() == 7
+
+
+def test_a_file_that_is_closed_while_it_is_read(run: Path) -> None:
+    class Closing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.close()
+            return super().read(size)
+
+    with pytest.raises(ND2SourceError, match="<Closing>: opening: ValueError: .*closed file"):
+        xr.open_dataset(Closing(run.read_bytes()), engine="nd2")
+    opened = Closing(run.read_bytes())
+    with pytest.raises(ND2SourceError, match="<Closing>: bytes 0-9: ValueError: .*closed file"):
+        ByteSource.of(opened).fetch([(0, 9)])
 
 
 def test_files_that_will_not_do(run: Path) -> None:

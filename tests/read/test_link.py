@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from xarray_nd2.io.process import Slots
 from xarray_nd2.read import decode
 from xarray_nd2.read.inflate import FrameCache, FrameStream
 from xarray_nd2.read.link import DEFAULT_LINKS, Answer, Link, LinkObserver
@@ -59,59 +57,6 @@ def test_small_answers_tell_of_latency_alone() -> None:
     assert observer.link.bandwidth == DEFAULT_LINKS["s3"].bandwidth
     observer.observe([])
     assert observer.link.latency == 0.25
-
-
-async def test_slots_are_shared_by_all_callers() -> None:
-    slots = Slots()
-    taken: list[int] = []
-    now = 0
-
-    async def work(limit: int) -> None:
-        nonlocal now
-        async with slots.one(limit):
-            now += 1
-            taken.append(now)
-            assert now <= limit
-            await asyncio.sleep(0.001)
-            now -= 1
-
-    await asyncio.gather(*(work(5) for _ in range(40)), *(work(3) for _ in range(20)))
-    assert max(taken) == 5
-    assert now == 0
-
-
-async def test_bytes_in_flight_are_bounded() -> None:
-    slots = Slots()
-    now = most = 0
-
-    async def work(size: int) -> None:
-        nonlocal now, most
-        async with slots.one(64, size):
-            now += size
-            most = max(most, now)
-            await asyncio.sleep(0.001)
-            now -= size
-
-    megabyte = 2**20
-    await asyncio.gather(*(work(size * megabyte) for size in [3, 10, 1, 25] * 10), work(2**30))
-    assert now == 0
-    assert 32 * megabyte < most <= 2**30  # more than is allowed goes alone
-
-
-async def test_slot_of_a_cancelled_caller_is_free_again() -> None:
-    slots = Slots()
-
-    async def hold() -> None:
-        async with slots.one(1):
-            await asyncio.sleep(60)
-
-    tasks = [asyncio.create_task(hold()) for _ in range(3)]
-    await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(1), slots.one(1):
-        pass
 
 
 def test_frame_cache_keeps_what_was_used_last() -> None:

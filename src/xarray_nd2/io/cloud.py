@@ -6,53 +6,33 @@ Every answer of these stores tells the size and the entity tag of the object. Th
 
 from __future__ import annotations
 
+import functools
 import time
 from functools import partial
 from typing import Any
 
-from xarray_nd2.io.http import placed
-from xarray_nd2.io.transport import ObjectFacts, Part
+from xarray_nd2.io.http import parse_range_response
+from xarray_nd2.io.transport import ObjectFacts, ObjectTransport, Part
 
 
-class _CloudTransport:
+class _CloudTransport(ObjectTransport):
     kind = "s3"
-    tells_facts = True
-    limit: int | None = None
 
     def __init__(self, fs: Any, path: str) -> None:
         self._fs, self._path = fs, path
         self.loop = fs.loop
-
-    async def stat(self) -> ObjectFacts:
-        part = await self.read(0, 1)
-        assert part.facts is not None
-        return part.facts
-
-    async def confirm(self) -> None:
-        return None
-
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        raise NotImplementedError
-
-    async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
-        return None
 
 
 class S3Transport(_CloudTransport):
     """An object of an S3 store, by s3fs."""
 
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__(fs, path)
+        super().__init__(_without_retries(fs), path)
         self._bucket, self._key, self._version = fs.split_path(path)
-
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        return await self._get(f"bytes={start}-{stop - 1}", start, stop - start)
-
-    async def read_last(self, count: int) -> Part | None:
-        return await self._get(f"bytes=-{count}", None, count)
 
     async def _get(self, range_header: str, start: int | None, count: int) -> Part:
         version = {"VersionId": self._version} if self._version else {}
+        # Until s3fs has a public call that gives the headers of a range along with its bytes.
         response = await self._fs._call_s3(  # noqa: SLF001
             "get_object", Bucket=self._bucket, Key=self._key, Range=range_header, **version
         )
@@ -64,9 +44,32 @@ class S3Transport(_CloudTransport):
         }
         async with response["Body"] as body:
             status = 206 if headers["Content-Range"] else 200
-            begin, facts = placed(status, headers, start, count)
+            begin, facts = parse_range_response(status, headers, start, count)
             data = await body.read()
         return Part(begin, data, facts, first_byte)
+
+
+def _without_retries(fs: Any) -> Any:
+    """The filesystem, or one like it for ours alone that makes one attempt instead of five.
+
+    Who calls it tries again, and not for minutes. The one that was given may be used elsewhere.
+    """
+    import s3fs
+
+    if type(fs) is not s3fs.S3FileSystem:  # another one may not be made anew by its arguments
+        return fs
+    return _single_attempt_s3()(*fs.storage_args, **fs.storage_options)
+
+
+@functools.cache
+def _single_attempt_s3() -> Any:
+    import s3fs
+
+    class SingleAttemptS3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
+        # fsspec shares instances of each class apart. Until s3fs takes this as an argument.
+        retries = 1
+
+    return SingleAttemptS3FileSystem
 
 
 class GCSTransport(_CloudTransport):
@@ -74,15 +77,10 @@ class GCSTransport(_CloudTransport):
 
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__(fs, path)
-        # Without its own attempts, which take half a minute.
+        # Without its own attempts, which take half a minute: until gcsfs takes their number as an
+        # argument, and has a public call that gives the headers of a range along with its bytes.
         once = getattr(type(fs)._request, "__wrapped__", None)  # noqa: SLF001
         self._request = fs._request if once is None else partial(once, fs)  # noqa: SLF001
-
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        return await self._get(f"bytes={start}-{stop - 1}", start, stop - start)
-
-    async def read_last(self, count: int) -> Part | None:
-        return await self._get(f"bytes=-{count}", None, count)
 
     async def _get(self, range_header: str, start: int | None, count: int) -> Part:
         url, asking = self._fs.url(self._path), {"Range": range_header}
@@ -93,7 +91,7 @@ class GCSTransport(_CloudTransport):
                 raise PermissionError(str(error)) from error
             raise
         status = 206 if "Content-Range" in headers else 200
-        begin, facts = placed(status, headers, start, count)
+        begin, facts = parse_range_response(status, headers, start, count)
         return Part(begin, data, facts)
 
 
@@ -113,3 +111,6 @@ class AzureTransport(_CloudTransport):
             data = await stream.readall()
         size = int(stream.properties.content_range.rpartition("/")[2])
         return Part(start, data, ObjectFacts(size, stream.properties.etag))
+
+    async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
+        return None

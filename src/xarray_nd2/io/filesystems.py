@@ -6,94 +6,54 @@ Answers to reads tell nothing of the file there, so the filesystem is asked for 
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import fsspec.asyn
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
-from xarray_nd2.io.retry import is_transient
-from xarray_nd2.io.transport import ObjectFacts, Part, facts_of_info
+from xarray_nd2.io.process import in_read_thread, this_process
+from xarray_nd2.io.transport import FileTransport, ObjectFacts, Part, unattended_task
+from xarray_nd2.read.coalesce import in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 T = TypeVar("T")
 
-_CONNECTIONS = 3  # lost in a row, for other threads may just have made one more
-
-_READ_THREADS = 64
-_TOGETHER = 8 * 1024 * 1024  # bytes that are asked for at once by a queue of reads
-_PIECE = 1024 * 1024  # bytes of one request to a Windows share
+MAX_RECONNECTIONS: Final = 3  # in a row, for other threads may just have made one more
+MAX_QUEUED_READ_BYTES: Final = 8 * 1024 * 1024  # asked for at once by a queue of reads
+MAX_SHARE_READ_BYTES: Final = 1024 * 1024  # of one request to a Windows share
 
 
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking function in one of the threads that read."""
-    threads = _read_threads(os.getpid())
-    return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
-
-
-@functools.cache
-def _read_threads(pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork has none of its threads)
-    return ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="xarray-nd2-read")
-
-
-def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task that nobody has to wait for."""
-    task = loop.create_task(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
-
-
-@functools.cache
-def _connecting(pid: int) -> threading.Lock:  # noqa: ARG001  (a fork's may be held for ever)
-    return threading.Lock()
-
-
-class _FileTransport:
-    """What these transports have in common."""
-
-    kind = "other"
-    tells_facts = False
-    limit: int | None = None
-    loop: asyncio.AbstractEventLoop
+class AsyncTransport(FileTransport):
+    """A file of an asynchronous filesystem."""
 
     def __init__(self, fs: Any, path: str) -> None:
-        self._fs, self._path = fs, path
-        self._confirming: asyncio.Task[ObjectFacts] | None = None
+        super().__init__(fs, path)
+        self.loop = fs.loop
 
-    async def stat(self) -> ObjectFacts:
-        self._confirming = None
-        return await asyncio.shield(_task(self.loop, self._look()))
+    # The coroutines of fsspec's interface for asynchronous filesystems have underscores; each is
+    # documented for use on the filesystem's own loop, where `cat_file` and `info` would block.
 
-    async def confirm(self) -> ObjectFacts | None:
-        asked = self._confirming
-        if asked is None or (asked.done() and (asked.cancelled() or asked.exception())):
-            asked = self._confirming = _task(self.loop, self._look())
-        try:
-            return await asyncio.shield(asked)  # others wait for it as well
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            return None  # the next read asks again
-
-    async def _look(self) -> ObjectFacts:
-        return facts_of_info(await self._info(), self._path)
-
-    async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
-        # Some refuse a suffix range and some answer it with other bytes.
-        return None
+    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
+        return Part(start, await self._fs._cat_file(self._path, start=start, end=stop))  # noqa: SLF001
 
     async def _info(self) -> Any:
-        raise NotImplementedError
+        self._fs.invalidate_cache(self._path)
+        return await self._fs._info(self._path)  # noqa: SLF001
+
+
+class _BlockingTransport(FileTransport):
+    """A file of a filesystem that blocks, which is used in threads and may lose its connection."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        super().__init__(fs, path)
+        self.loop = fsspec.asyn.get_loop()
 
     def _connected(self, function: Callable[[], T]) -> T:
         """Call a function of the filesystem, again if its connection was lost.
@@ -101,20 +61,20 @@ class _FileTransport:
         fsspec keeps a filesystem for as long as the process runs, and servers close connections
         that are idle.
         """
-        for _ in range(_CONNECTIONS):
+        for _ in range(MAX_RECONNECTIONS):
             try:
                 return function()
             except Exception as error:
                 answer = _builtin_error(error)
                 if answer is not None:
                     raise answer from error
-                with _connecting(os.getpid()):
+                with this_process().reconnecting:
                     if not self._connect_again(error):
                         raise
         return function()
 
     def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
-        """Connect again if that is what the error was about, and say so."""
+        """Connect again if the connection was lost, and tell whether it was."""
         return False
 
 
@@ -126,21 +86,6 @@ def _builtin_error(error: Exception) -> OSError | None:
     return None if type(builtin) is OSError or isinstance(error, type(builtin)) else builtin
 
 
-class AsyncTransport(_FileTransport):
-    """A file of an asynchronous filesystem."""
-
-    def __init__(self, fs: Any, path: str) -> None:
-        super().__init__(fs, path)
-        self.loop = fs.loop
-
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        return Part(start, await self._fs._cat_file(self._path, start=start, end=stop))  # noqa: SLF001
-
-    async def _info(self) -> Any:
-        self._fs.invalidate_cache(self._path)
-        return await self._fs._info(self._path)  # noqa: SLF001
-
-
 @dataclass(eq=False, slots=True)
 class _Asked:
     """A read that waits in a queue for its turn."""
@@ -150,7 +95,7 @@ class _Asked:
     result: asyncio.Future[bytes | Exception]
 
 
-class QueueTransport(_FileTransport):
+class QueueTransport(_BlockingTransport):
     """A file of a synchronous filesystem, used by one thread at a time.
 
     Hardly any of them may be used by two threads: SFTP's hangs, those of archives and caches share
@@ -159,8 +104,7 @@ class QueueTransport(_FileTransport):
 
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__(fs, path)
-        self.loop = fsspec.asyn.get_loop()
-        self._turn = _turns(os.getpid()).setdefault(fs, asyncio.Semaphore(1))
+        self._turn = this_process().filesystem_turns.setdefault(fs, asyncio.Semaphore(1))
         self._queue: list[_Asked] = []
         self._draining: asyncio.Task[None] | None = None
         self._described = False
@@ -169,7 +113,7 @@ class QueueTransport(_FileTransport):
         asked = _Asked(start, stop, self.loop.create_future())
         self._queue.append(asked)
         if self._draining is None or self._draining.done():
-            self._draining = _task(self.loop, self._drain())
+            self._draining = unattended_task(self.loop, self._drain())
         result = await asked.result
         if isinstance(result, Exception):
             raise result
@@ -184,25 +128,24 @@ class QueueTransport(_FileTransport):
                 await self._answer(sorted(queue, key=lambda asked: asked.start))
 
     async def _answer(self, queue: list[_Asked]) -> None:
+        ranges = [(asked.start, asked.stop) for asked in queue]
         results: list[bytes | Exception]
         try:
-            ranges = [(asked.start, asked.stop) for asked in queue]
-            results = [*await in_thread(self._read, ranges)]
+            results = await in_read_thread(
+                self._connected, lambda: list(self._read_in_order(ranges))
+            )
         except Exception as error:  # noqa: BLE001  (raised where each is waited for)
             results = [error] * len(queue)
         for asked, result in zip(queue, results, strict=True):
             if not asked.result.done():  # nobody waits any more
                 asked.result.set_result(result)
 
-    def _read(self, ranges: list[tuple[int, int]]) -> list[bytes]:
-        return self._connected(lambda: list(self._read_in_order(ranges)))
-
     def _read_in_order(self, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
         with self._fs.open(self._path, "rb") as file:
             if hasattr(file, "readv"):
-                for group in _groups(ranges):
+                for batch in in_batches(ranges, MAX_QUEUED_READ_BYTES):
                     # SFTP: sends all requests before it waits for the first answer.
-                    yield from file.readv([(start, stop - start) for start, stop in group])
+                    yield from file.readv([(start, stop - start) for start, stop in batch])
             else:
                 for start, stop in ranges:
                     file.seek(start)
@@ -210,7 +153,7 @@ class QueueTransport(_FileTransport):
 
     async def _info(self) -> Any:
         async with self._turn:
-            return await in_thread(self._connected, self._describe)
+            return await in_read_thread(self._connected, self._describe)
 
     def _describe(self) -> Any:
         if issubclass(type(self._fs), AbstractArchiveFileSystem):
@@ -235,26 +178,9 @@ class QueueTransport(_FileTransport):
         connection = ssh.get_transport()
         if connection is not None and connection.is_active():
             return False
+        # Until fsspec has a public way to connect again.
         self._fs._connect()  # noqa: SLF001
         return True
-
-
-@functools.cache
-def _turns(pid: int) -> WeakKeyDictionary[Any, asyncio.Semaphore]:  # noqa: ARG001  (each its own)
-    return WeakKeyDictionary()
-
-
-def _groups(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Split ranges into runs that are not too much at once."""
-    group: list[tuple[int, int]] = []
-    size = 0
-    for start, stop in ranges:
-        if group and size + stop - start > _TOGETHER:
-            yield group
-            group, size = [], 0
-        group.append((start, stop))
-        size += stop - start
-    yield group
 
 
 @dataclass(eq=False, slots=True)
@@ -265,7 +191,7 @@ class _SharedFile:
     users: int = 0
 
 
-class SMBTransport(_FileTransport):
+class SMBTransport(_BlockingTransport):
     """A file of a Windows share: reads in threads, from one open file.
 
     Opening and closing it for each range would take three requests instead of one; a file that
@@ -274,17 +200,16 @@ class SMBTransport(_FileTransport):
 
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__(fs, path)
-        self.loop = fsspec.asyn.get_loop()
         self._shared: _SharedFile | None = None
 
     async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
         async with self._file() as file:
-            return Part(start, await in_thread(_read_share, file, start, stop))
+            return Part(start, await in_read_thread(_read_share, file, start, stop))
 
     @asynccontextmanager
     async def _file(self) -> AsyncIterator[Any]:
         if self._shared is None:
-            opening = asyncio.ensure_future(in_thread(self._connected, self._open))
+            opening = asyncio.ensure_future(in_read_thread(self._connected, self._open))
             self._shared = _SharedFile(opening)
         shared = self._shared
         shared.users += 1
@@ -308,7 +233,7 @@ class SMBTransport(_FileTransport):
         return self._fs.open(self._path, "rb", block_size=0, share_access=share_access)
 
     async def _info(self) -> Any:
-        return await in_thread(self._connected, lambda: self._fs.info(self._path))
+        return await in_read_thread(self._connected, lambda: self._fs.info(self._path))
 
     def _connect_again(self, error: Exception) -> bool:
         from smbprotocol.exceptions import SMBException, SMBOSError, SMBResponseException
@@ -317,13 +242,14 @@ class SMBTransport(_FileTransport):
             return False  # an answer of the server
         if not isinstance(error, (SMBException, OSError)):
             return False
+        # Until fsspec has a public way to connect again.
         self._fs._connect()  # noqa: SLF001
         return True
 
 
 def _close(opened: asyncio.Future[Any]) -> None:
     if not opened.cancelled() and opened.exception() is None:
-        _read_threads(os.getpid()).submit(opened.result().close)
+        this_process().read_threads.submit(opened.result().close)
 
 
 def _read_share(file: Any, start: int, stop: int) -> bytes:
@@ -332,8 +258,9 @@ def _read_share(file: Any, start: int, stop: int) -> bytes:
     handle, data = file.fd, bytearray()
     while start + len(data) < stop:
         at = start + len(data)
+        size = min(MAX_SHARE_READ_BYTES, handle.connection.max_read_size, stop - at)
         try:
-            data += handle.read(at, min(_PIECE, handle.connection.max_read_size, stop - at))
+            data += handle.read(at, size)
         except EndOfFile:
             break
         except SMBException as error:

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from xarray_nd2.io.filesystems import in_thread
-from xarray_nd2.io.transport import (
-    BrokenOffError,
-    ObjectFacts,
-    Part,
-    RangeIgnoredError,
-    StatusError,
-)
+from xarray_nd2.io.failures import RangeIgnoredError, StatusError
+from xarray_nd2.io.process import in_read_thread
+from xarray_nd2.io.transport import BrokenOffError, ObjectFacts, ObjectTransport, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CONTENT_RANGE = re.compile(r"bytes +(\d+)-(\d+)/(\d+)", re.IGNORECASE)
-_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
-_SILENCE = 30.0  # seconds without a byte after which a request is given up
-_SMALL = 8 * 1024 * 1024  # bytes of a file worth reading as a whole where there are no ranges
+_COMPRESSED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+MAX_SILENCE_SECONDS: Final = 30.0  # without a byte, after which a request is given up
+MAX_WHOLE_FILE_BYTES: Final = 8 * 1024 * 1024  # worth reading where there are no ranges
 
 
-def placed(
+def parse_range_response(
     status: int, headers: Mapping[str, str], start: int | None, count: int
 ) -> tuple[int, ObjectFacts]:
-    """Where the body of an answer starts, and what its headers tell of the object.
+    """Tell where the body of an answer starts, and what its headers say of the object.
 
     Parameters
     ----------
@@ -42,13 +36,20 @@ def placed(
     count : int
         Bytes that were asked for.
 
+    Returns
+    -------
+    int
+        Position of the body's first byte in the object.
+    ObjectFacts
+        Of the object.
+
     Raises
     ------
     RangeIgnoredError
         The answer is not the range.
     """
     encoding = headers.get("Content-Encoding", "")
-    if encoding.strip().lower() in _COMPRESSIONS:
+    if encoding.strip().lower() in _COMPRESSED_ENCODINGS:
         raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
     if status == 200:
         # The whole object: fine if that is no more than was asked for.
@@ -81,17 +82,13 @@ def _check_status(status: int, reason: object, headers: Mapping[str, str]) -> No
         raise StatusError(status, reason, headers)
 
 
-class HTTPTransport:
+class HTTPTransport(ObjectTransport):
     """An object of an HTTP server, by the session of fsspec's filesystem.
 
     The filesystem's own `cat_file` would take a whole file for a range from a server that ignores
     ranges, and says nothing of size and tag, so the response is read here. A small file of such a
     server is read once as a whole, and kept for those who opened that version of it.
     """
-
-    kind = "http"
-    tells_facts = True
-    limit: int | None = None
 
     def __init__(self, fs: Any, path: str) -> None:
         self._fs = fs
@@ -102,35 +99,25 @@ class HTTPTransport:
         self._whole_at = 0.0
         self._reading_whole = asyncio.Lock()
 
-    async def stat(self) -> ObjectFacts:
-        part = await self.read(0, 1)
-        if part.facts is None:
-            raise OSError("the server tells no size")
-        return part.facts
-
-    async def confirm(self) -> None:
-        return None
-
     async def read(self, start: int, stop: int, pinned: ObjectFacts | None = None, /) -> Part:
         if self._whole is not None and pinned is not None and pinned.version is not None:
             if self._whole.facts == pinned:
                 return _cut(self._whole, start, stop - start)
             self._whole = None
-        return await self._get(f"bytes={start}-{stop - 1}", start, stop - start)
-
-    async def read_last(self, count: int) -> Part | None:
-        return await self._get(f"bytes=-{count}", None, count)
+        return await super().read(start, stop)
 
     async def _get(self, range_header: str, start: int | None, count: int) -> Part:
+        import aiohttp
+
         session = await self._fs.set_session()
         options = dict(self._fs.kwargs)
         # Encoded bytes have no ranges.
-        headers = options.pop("headers", {}) | {
-            "Range": range_header,
-            "Accept-Encoding": "identity",
-        }
+        identity = {"Range": range_header, "Accept-Encoding": "identity"}
+        headers = options.pop("headers", {}) | identity
         if "timeout" not in options and "timeout" not in self._fs.client_kwargs:
-            options["timeout"] = _http_timeout()
+            # No limit on the whole, since ranges differ in size, but a silent server is given up.
+            silent = {"sock_connect": MAX_SILENCE_SECONDS, "sock_read": MAX_SILENCE_SECONDS}
+            options["timeout"] = aiohttp.ClientTimeout(total=None, **silent)
         # Filled in place: a bytearray that grows would be copied again and again.
         received = memoryview(bytearray(count))
         size = begin = 0
@@ -140,10 +127,11 @@ class HTTPTransport:
             async with session.get(self._url, headers=headers, **options) as response:
                 _check_status(response.status, response.reason, response.headers)
                 first_byte = time.monotonic()
+                answer = response.status, response.headers
                 try:
-                    begin, facts = placed(response.status, response.headers, start, count)
+                    begin, facts = parse_range_response(*answer, start, count)
                 except RangeIgnoredError as error:
-                    return _cut(await self._instead(response, asked, error), start, count)
+                    return _cut(await self._whole_instead(response, asked, error), start, count)
                 self._ranges_seen |= response.status == 206
                 async for block in response.content.iter_any():
                     end = min(size + len(block), count)  # a range may go on for longer
@@ -151,19 +139,24 @@ class HTTPTransport:
                     size = end
                     if size == count:
                         break
-        except _connection_errors() as error:
+        except (
+            *(ConnectionError, TimeoutError),
+            *(aiohttp.ClientConnectionError, aiohttp.ClientPayloadError),
+        ) as error:
             if size:
                 raise BrokenOffError(Part(begin, received[:size], facts)) from error
             raise
-        except _nonsense() as error:
+        except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
+            # Not of a status that is an error, for which nothing is raised by the client.
             raise ConnectionError(f"an answer that is not HTTP: {type(error).__name__}") from error
         return Part(begin, received[:size], facts, first_byte)
 
-    async def _instead(self, response: Any, asked: float, error: RangeIgnoredError) -> Part:
-        """What else serves, where the answer is not the range."""
+    async def _whole_instead(self, response: Any, asked: float, error: RangeIgnoredError) -> Part:
+        """All of a small file, where the answer is not the range."""
         if self._ranges_seen:  # one answer went wrong, such as that of a cache in between
             raise RangeIgnoredError(str(error), passing=True) from None
-        if response.status != 200 or (response.content_length or _SMALL + 1) > _SMALL:
+        length = response.content_length
+        if response.status != 200 or not length or length > MAX_WHOLE_FILE_BYTES:
             raise error
         return await self._keep_whole(response, asked)
 
@@ -174,7 +167,7 @@ class HTTPTransport:
                 data = bytearray()
                 async for block in response.content.iter_any():
                     data += block
-                    if len(data) > _SMALL:  # of what came compressed
+                    if len(data) > MAX_WHOLE_FILE_BYTES:  # of what came compressed
                         raise RangeIgnoredError("the server sends more than it says")
                 facts = _facts(len(data), response.headers)
                 self._whole, self._whole_at = Part(0, bytes(data), facts), time.monotonic()
@@ -186,43 +179,11 @@ def _cut(whole: Part, start: int | None, count: int) -> Part:
     return Part(begin, memoryview(whole.data)[begin : begin + count], whole.facts)
 
 
-@functools.cache
-def _http_timeout() -> Any:
-    import aiohttp
-
-    # No limit on the whole, since ranges differ in size, but a silent server is given up.
-    return aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
-
-
-@functools.cache
-def _connection_errors() -> tuple[type[Exception], ...]:
-    import aiohttp
-
-    return (
-        aiohttp.ClientConnectionError,
-        aiohttp.ClientPayloadError,
-        ConnectionError,
-        TimeoutError,
-    )
-
-
-@functools.cache
-def _nonsense() -> tuple[type[Exception], ...]:
-    import aiohttp
-
-    # Of a status that is an error nothing is raised by the client.
-    return (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError)
-
-
-class WebDAVTransport:
+class WebDAVTransport(ObjectTransport):
     """A file of a WebDAV server, by the HTTP client of webdav4, in threads.
 
     The filesystem's own files ask for the whole rest of the file from the start of each range.
     """
-
-    kind = "http"
-    tells_facts = True
-    limit: int | None = None
 
     def __init__(self, fs: Any, path: str) -> None:
         import fsspec.asyn
@@ -231,21 +192,10 @@ class WebDAVTransport:
         self._url = fs.client.join_url(path)
         self.loop = fsspec.asyn.get_loop()
 
-    async def stat(self) -> ObjectFacts:
-        part = await self.read(0, 1)
-        assert part.facts is not None
-        return part.facts
+    async def _get(self, range_header: str, start: int | None, count: int) -> Part:
+        return await in_read_thread(self._get_blocking, range_header, start, count)
 
-    async def confirm(self) -> None:
-        return None
-
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        return await in_thread(self._get, f"bytes={start}-{stop - 1}", start, stop - start)
-
-    async def read_last(self, count: int) -> Part | None:
-        return await in_thread(self._get, f"bytes=-{count}", None, count)
-
-    def _get(self, range_header: str, start: int | None, count: int) -> Part:
+    def _get_blocking(self, range_header: str, start: int | None, count: int) -> Part:
         import httpx
 
         headers = {"Range": range_header, "Accept-Encoding": "identity"}
@@ -254,7 +204,9 @@ class WebDAVTransport:
             with asking as response:
                 _check_status(response.status_code, response.reason_phrase, response.headers)
                 first_byte = time.monotonic()
-                begin, facts = placed(response.status_code, response.headers, start, count)
+                begin, facts = parse_range_response(
+                    response.status_code, response.headers, start, count
+                )
                 return Part(begin, response.read(), facts, first_byte)
         except httpx.TransportError as error:
             raise ConnectionError(str(error)) from error

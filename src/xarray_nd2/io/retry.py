@@ -1,136 +1,32 @@
-"""Why a read failed, whether it is worth another try, and the trying.
+"""Reading a range, going on from where it broke, and trying again for as long as that may help.
 
-Object stores refuse, delay and drop requests as a matter of course. Such a failure is told from a
-lasting one by its HTTP status or its kind, whichever client library raised it.
+Object stores refuse, delay and drop requests as a matter of course.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from xarray_nd2.io.transport import BrokenOffError, Part, RangeIgnoredError
+from xarray_nd2.io.failures import RangeIgnoredError, header_of, is_transient
+from xarray_nd2.io.transport import BrokenOffError, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xarray_nd2.io.transport import ObjectFacts, Transport
 
-ATTEMPTS: Final = 8  # that bring nothing, one after the other
-MOST_ATTEMPTS: Final = 64  # and one for each of so many bytes of the range:
-_LEAST_PROGRESS: Final = 8192
-FIRST_PAUSE: Final = 0.05  # seconds, doubling with every attempt
-LONGEST_PAUSE: Final = 5.0
-LONGEST_WISH: Final = 30.0  # seconds that a store may ask for
-_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524})
-_TRANSIENT_KINDS = (TimeoutError, ConnectionError, BrokenOffError)
-# Connection trouble by the names of its exceptions, since none of these clients is always there.
-_TRANSIENT_NAMES = frozenset(
-    {
-        "ClientConnectionError",  # aiohttp
-        "ClientPayloadError",
-        "HTTPClientError",  # botocore, aiobotocore
-        "ResponseStreamingError",
-        "IncompleteReadError",
-        "ServiceRequestError",  # azure
-        "ServiceResponseError",
-        "ProxyError",  # requests, which gcsfs uses for its errors
-        "SMBConnectionClosed",
-    }
-)
-# Credentials that are wrong, or nowhere to be found.
-_REFUSAL_NAMES = frozenset(
-    {
-        "NoCredentialsError",  # botocore
-        "PartialCredentialsError",
-        "CredentialRetrievalError",
-        "ProfileNotFound",
-        "TokenRetrievalError",
-        "SSOError",
-        "ClientAuthenticationError",  # azure
-        "GoogleAuthError",
-        "AuthenticationException",  # paramiko
-        "SMBAuthenticationError",
-        "LogonFailure",  # smbprotocol
-        "AccessDenied",
-    }
-)
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, what caused it, what caused that, and so on."""
-    seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        seen.add(id(at))
-        yield at
-        at = at.__cause__ or at.__context__
-
-
-def status_of(error: BaseException) -> int | None:
-    """HTTP status behind an error of some client library, or None."""
-    return next((status for status in map(_own_status, causes(error)) if status), None)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later; of all causes the nearest that tells decides."""
-    for cause in causes(error):
-        if isinstance(cause, RangeIgnoredError):
-            return cause.passing
-        if isinstance(cause, (FileNotFoundError, PermissionError)):
-            return False
-        names = {kind.__name__ for kind in type(cause).__mro__}
-        if isinstance(cause, _TRANSIENT_KINDS) or names & _TRANSIENT_NAMES:
-            return True
-        status = _own_status(cause)
-        if status is not None and status >= 400:
-            return status in _TRANSIENT_STATUS
-    return False
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether the store, or its client, does not accept the credentials, or has found none."""
-    return status_of(error) in (401, 403) or any(
-        isinstance(cause, PermissionError)
-        or not _REFUSAL_NAMES.isdisjoint(kind.__name__ for kind in type(cause).__mro__)
-        for cause in causes(error)
-    )
-
-
-def header_of(error: BaseException, name: str) -> str:
-    """A header of the answer behind an error, its name in lower case; empty if there is none."""
-    for cause in causes(error):
-        response = getattr(cause, "response", None)
-        if isinstance(response, dict):  # botocore
-            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
-        else:  # azure; ours
-            headers = getattr(cause if response is None else response, "headers", None)
-        if isinstance(headers, Mapping):
-            for key, value in headers.items():
-                if str(key).lower() == name:
-                    return str(value)
-    return ""
-
-
-def _own_status(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)  # botocore
-    if isinstance(response, dict):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if isinstance(status, int):
-            return status
-    for name in ("status", "status_code", "code"):  # aiohttp; azure; gcsfs
-        status = getattr(error, name, None)
-        if isinstance(status, int) and 100 <= status < 600:
-            return status
-    return None
+MAX_FUTILE_ATTEMPTS: Final = 8  # that bring nothing, one after the other
+MAX_ATTEMPTS: Final = 64  # for a range, and one for each of so many of its bytes:
+BYTES_PER_ATTEMPT: Final = 8192
+FIRST_PAUSE_SECONDS: Final = 0.05  # doubling with every attempt
+MAX_PAUSE_SECONDS: Final = 5.0
+MAX_RETRY_AFTER_SECONDS: Final = 30.0  # however long a store asks to wait
 
 
 async def read_fully(
     transport: Transport, start: int, stop: int, pinned: ObjectFacts | None = None
 ) -> Part:
-    """Read a range, going on from where it broke for as long as that may help.
+    """Read a range, in several attempts if need be.
 
     Parameters
     ----------
@@ -154,9 +50,9 @@ async def read_fully(
     """
     pieces = _Pieces(start, stop, pinned)
     futile = most = 0  # attempts since there were more bytes than ever before
-    for _ in range(MOST_ATTEMPTS + (stop - start) // _LEAST_PROGRESS):
-        wish = 0.0
-        last = futile + 1 >= ATTEMPTS
+    for _ in range(MAX_ATTEMPTS + (stop - start) // BYTES_PER_ATTEMPT):
+        retry_after = 0.0
+        last = futile + 1 >= MAX_FUTILE_ATTEMPTS
         failed: Exception | None = None
         try:
             pieces.add(await transport.read(start + pieces.size, stop, pinned))
@@ -173,11 +69,10 @@ async def read_fully(
         if failed is not None:
             if stalled or not is_transient(failed):
                 raise failed
-            asked_for = header_of(failed, "retry-after")
-            wish = min(float(asked_for), LONGEST_WISH) if asked_for.isdecimal() else 0.0
+            retry_after = _retry_after_seconds(failed)
         futile = 0 if pieces.size > most else futile + 1
         most = max(most, pieces.size)
-        await asyncio.sleep(max(wish, _pause(futile)))
+        await asyncio.sleep(max(retry_after, _pause_seconds(futile)))
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
 
 
@@ -213,7 +108,12 @@ class _Pieces:
             raise RangeIgnoredError("the store answers with more than the range asked for")
 
 
-def _pause(futile: int) -> float:
-    """Seconds to wait: doubling with every futile attempt, with jitter so that clients spread."""
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** max(0, futile - 1))
+def _retry_after_seconds(error: Exception) -> float:
+    asked = header_of(error, "retry-after")  # or a date, which few stores give
+    return min(float(asked), MAX_RETRY_AFTER_SECONDS) if asked.isdecimal() else 0.0
+
+
+def _pause_seconds(futile: int) -> float:
+    """Pause that doubles with every futile attempt, with jitter so that clients spread."""
+    longest = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** max(0, futile - 1))
     return longest * random.uniform(0.5, 1.0)

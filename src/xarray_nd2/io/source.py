@@ -9,45 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import starmap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from xarray_nd2.errors import (
-    ND2ChangedError,
-    ND2Error,
-    ND2NotFoundError,
-    ND2PermissionError,
-    ND2SourceError,
-)
-from xarray_nd2.io.process import (
-    MAX_CONCURRENCY,
-    connect,
-    connection_key,
-    decode_threads,
-    observer,
-    slots,
-    wait_for,
-)
-from xarray_nd2.io.retry import causes, header_of, is_refusal, read_fully, status_of
+from xarray_nd2.io.choose import connect, connection_key
+from xarray_nd2.io.failures import check_unchanged, is_of_empty_object, nd2_errors
+from xarray_nd2.io.local import DirectTransport, LocalFile, OpenFile
+from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
+from xarray_nd2.io.retry import read_fully
+from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
-from xarray_nd2.io.transport import (
-    DirectTransport,
-    LocalFile,
-    ObjectFacts,
-    OpenFile,
-    Part,
-    RangeIgnoredError,
-)
-from xarray_nd2.io.urls import host_of, public_text, without_secrets
+from xarray_nd2.io.transport import ObjectFacts, Part
+from xarray_nd2.io.urls import host_of
 from xarray_nd2.read.link import DEFAULT_LINKS, Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from xarray_nd2.io.transport import Bytes, Transport
     from xarray_nd2.read.link import Link, LinkObserver
@@ -55,8 +35,10 @@ if TYPE_CHECKING:
     Deliver = Callable[[int, Bytes], None]
     Ranges = Iterable[tuple[int, int]]
 
-_SHARES = 32  # of the ranges of a local file, for the threads to take up one after the other
-_INLINE = 1 << 16  # bytes that are decoded on the event loop itself; more goes to a thread
+T = TypeVar("T")
+
+LOCAL_READ_SHARES: Final = 32  # of the ranges, for the threads to take up one after the other
+MAX_INLINE_DECODE_BYTES: Final = 1 << 16  # on the event loop itself; more goes to a thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,18 +117,16 @@ class ByteSource:
         ND2SourceError
             The file cannot be read.
         """
-        try:
-            transport = self._transport()
+        transport = self._transport()
+        with self._reading("opening"):
             if isinstance(transport, DirectTransport):
                 facts = transport.stat()
                 with transport.reader() as read:
                     first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
             else:
-                facts, first, last = wait_for(transport.loop, self._begin(transport, head, tail))
+                facts, first, last = _wait_for(transport.loop, self._begin(transport, head, tail))
             if (len(first), len(last)) != (min(head, facts.size), min(tail, facts.size)):
-                raise EOFError(f"{len(first)} and {len(last)} bytes at the ends of {facts.size}")  # noqa: TRY301
-        except Exception as error:
-            raise self._error(error, "opening") from error
+                raise EOFError(f"{len(first)} and {len(last)} bytes at the ends of {facts.size}")
         return replace(self, facts=facts), bytes(first), bytes(last)
 
     async def _begin(
@@ -166,7 +146,7 @@ class ByteSource:
                 )
                 last = None
         except Exception as error:
-            if status_of(error) == 416 and _is_empty(error):  # no byte 0
+            if is_of_empty_object(error):
                 return ObjectFacts(0, None), b"", b""
             raise
         self._observer(transport).observe([_answer(asked, part) for part in (first, last) if part])
@@ -177,7 +157,7 @@ class ByteSource:
             facts,
         ):
             last = await read_fully(transport, end, facts.size, facts) if facts.size else first
-            _check(facts, last.facts, self.name)
+            check_unchanged(facts, last.facts)
         return facts, first.data, last.data
 
     def fetch(self, ranges: Ranges) -> list[bytes]:
@@ -226,7 +206,7 @@ class ByteSource:
             self._read_directly(transport, ranges, deliver)
         else:
             work = self._read_all(transport, ranges, deliver, max_concurrency, opening=opening)
-            wait_for(transport.loop, work)
+            _wait_for(transport.loop, work)
 
     async def aread(
         self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
@@ -236,42 +216,38 @@ class ByteSource:
         if isinstance(transport, DirectTransport):
             await asyncio.to_thread(self._read_directly, transport, ranges, deliver)
         else:
-            reading = self._read_all(transport, ranges, deliver, max_concurrency)
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, transport.loop))
+            work = self._read_all(transport, ranges, deliver, max_concurrency)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, transport.loop))
 
     def _read_directly(self, transport: DirectTransport, ranges: Ranges, deliver: Deliver) -> None:
         with ExitStack() as stack:
-            try:
-                _check(self.facts, transport.stat(), self.name)
+            with self._reading("opening again"):
+                check_unchanged(self.facts, transport.stat())
                 read = stack.enter_context(transport.reader())
-            except Exception as error:
-                raise self._error(error, "opening again") from error
 
-            def read_one(index: int, start: int, stop: int) -> None:
-                try:
-                    data = read(start, stop)
-                    _check_length(data, start, stop)
-                except Exception as error:
-                    raise self._error(error, f"bytes {start}-{stop}") from error
-                deliver(index, data)
+            def read_in_order(share: list[tuple[int, tuple[int, int]]]) -> None:
+                for index, (start, stop) in share:
+                    try:
+                        data = read(start, stop)
+                        _check_length(data, start, stop)
+                    except Exception:
+                        # Only now, for to enter a context takes longer than to read a mapping.
+                        with self._reading((start, stop)):
+                            raise
+                    deliver(index, data)
 
-            work = [(index, start, stop) for index, (start, stop) in enumerate(ranges)]
+            work = list(enumerate(ranges))
             if isinstance(transport, LocalFile) and len(work) > 1:
                 # Copying out of a mapping is as quick as the processor.
-                some = math.ceil(len(work) / _SHARES)
-                shares = [work[at : at + some] for at in range(0, len(work), some)]
-                list(
-                    decode_threads(os.getpid()).map(lambda part: [*starmap(read_one, part)], shares)
-                )
+                size = math.ceil(len(work) / LOCAL_READ_SHARES)
+                shares = [work[at : at + size] for at in range(0, len(work), size)]
+                list(this_process().decode_threads.map(read_in_order, shares))
             else:
-                for one in work:
-                    read_one(*one)
+                read_in_order(work)
 
     async def _confirm(self, transport: Transport) -> None:
-        try:
-            _check(self.facts, await transport.confirm(), self.name)
-        except Exception as error:
-            raise self._error(error, "looking at the file") from error
+        with self._reading("looking at the file"):
+            check_unchanged(self.facts, await transport.confirm())
 
     async def _read_all(
         self,
@@ -284,7 +260,8 @@ class ByteSource:
     ) -> None:
         remaining = enumerate(ranges)
         answers: list[Answer] = []
-        in_flight = slots(os.getpid(), transport.loop)
+        process = this_process()
+        in_flight = process.slots(transport.loop)
 
         async def read_in_turn() -> None:
             # The tasks share one iterator: as many ranges are in flight as there are tasks.
@@ -294,19 +271,18 @@ class ByteSource:
                     asked = time.monotonic()
                     part = await self._read_one(transport, start, stop)
                     answers.append(_answer(asked, part))
-                    if len(part.data) <= _INLINE:
+                    if len(part.data) <= MAX_INLINE_DECODE_BYTES:
                         deliver(index, part.data)
                     else:
-                        threads = decode_threads(os.getpid())
-                        decoding = partial(deliver, index, part.data)
-                        await transport.loop.run_in_executor(threads, decoding)
+                        decode = partial(deliver, index, part.data)
+                        await transport.loop.run_in_executor(process.decode_threads, decode)
 
         failed = None
         try:
             async with asyncio.TaskGroup() as group:
                 if not opening:
                     group.create_task(self._confirm(transport))
-                for _ in range(min(max_concurrency, transport.limit or max_concurrency)):
+                for _ in range(max_concurrency):
                     group.create_task(read_in_turn())
         except ExceptionGroup as all_failed:
             failed = all_failed.exceptions[0]
@@ -315,47 +291,38 @@ class ByteSource:
         self._observer(transport).observe(answers)
 
     async def _read_one(self, transport: Transport, start: int, stop: int) -> Part:
-        try:
+        with self._reading((start, stop)):
             part = await read_fully(transport, start, stop, self.facts)
-            _check(self.facts, part.facts, self.name)
+            check_unchanged(self.facts, part.facts)
             _check_length(part.data, start, stop)
-        except Exception as error:
-            raise self._error(error, f"bytes {start}-{stop}") from error
         return part
 
-    def _observer(self, transport: Transport) -> LinkObserver:
-        return observer(os.getpid(), transport.kind, host_of(self.name))
-
-    def _error(self, error: Exception, where: str) -> ND2Error:
-        """The error of the tree for whatever went wrong in reading."""
-        if isinstance(error, ND2Error):
-            error.url = error.url or self.name
-            raise error  # here, for one that was its own cause could not be pickled
-        cause = public_text(self._without_secrets(error)) or type(error).__name__
-        for part in causes(error):
-            told = self._without_secrets(part)
-            if told != str(part):
-                part.args = (told,)
-        if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
-            return ND2NotFoundError(f"there is no such file: {cause}", self.name)
-        if is_refusal(error):
-            return ND2PermissionError(f"access was refused: {cause}", self.name)
-        if status_of(error) == 416 and self.facts is not None:
-            return ND2ChangedError("the object is smaller than when it was opened", self.name)
-        if isinstance(error, EOFError):
-            return ND2SourceError(f"short read, {where}: {cause}", self.name)
-        if isinstance(error, RangeIgnoredError):
-            return ND2SourceError(f"{cause}: no part of the file can be read from it", self.name)
-        return ND2SourceError(f"{where}: {type(error).__name__}: {cause}", self.name)
-
-    def _without_secrets(self, error: BaseException) -> str:
-        return without_secrets(str(error), self.target, self.storage_options)
-
     def _transport(self) -> Transport | DirectTransport:
-        try:
+        with self._reading("connecting"):
             return connect(self.target, self.storage_options)
-        except Exception as error:
-            raise self._error(error, "connecting") from error
+
+    def _observer(self, transport: Transport) -> LinkObserver:
+        return this_process().observer(transport.kind, host_of(self.name))
+
+    def _reading(self, where: str | tuple[int, int]) -> nd2_errors:
+        """Context that makes errors of this file of whatever goes wrong."""
+        return nd2_errors(self.name, where, self._hide, opened=self.facts is not None)
+
+    def _hide(self, text: str) -> str:
+        return public_text(without_secrets(text, self.target, self.storage_options))
+
+
+def _wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the I/O loop of another thread and wait for it."""
+    with suppress(RuntimeError):
+        if asyncio.get_running_loop() is loop:
+            work.close()
+            raise AssertionError("a blocking read on the event loop that would have to do it")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # when this thread was interrupted while it waited
 
 
 def _answer(asked: float, part: Part) -> Answer:
@@ -366,21 +333,6 @@ async def _read_last(transport: Transport, count: int) -> Part | None:
     with suppress(Exception):  # whatever it is, an absolute range is read instead
         return await transport.read_last(count)
     return None
-
-
-def _is_empty(error: Exception) -> bool:
-    """Whether a store that has no byte 0 to give does not say that there are some."""
-    return header_of(error, "content-range").rpartition("/")[2] in ("", "0")
-
-
-def _check(pinned: ObjectFacts | None, facts: ObjectFacts | None, name: str) -> None:
-    """Check that an answer is of the object that was opened, as far as both tell."""
-    if pinned is not None and facts is not None and not pinned.agrees(facts):
-        raise ND2ChangedError(
-            f"the object has changed since it was opened, from {pinned.size} bytes tagged "
-            f"{pinned.version} to {facts.size} tagged {facts.version}: open it again",
-            name,
-        )
 
 
 def _check_length(data: Bytes, start: int, stop: int) -> None:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xarray_nd2.io.transport import OpenFile
-from xarray_nd2.io.urls import is_local, local_path, open_file_path, public_url
+from xarray_nd2.io.local import OpenFile
+from xarray_nd2.io.secrets import public_url
+from xarray_nd2.io.urls import is_local, local_path, open_file_path
 
 
 def named_target(obj: Any) -> tuple[str, str | tuple[Any, str] | OpenFile]:

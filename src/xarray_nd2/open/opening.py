@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from xarray_nd2.errors import ND2FormatError, naming
+from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.chunk_map import parse_chunk_map
 from xarray_nd2.format.container import (
     CHUNK_ALIGNMENT,
@@ -23,6 +23,7 @@ from xarray_nd2.format.container import (
     parse_signature,
 )
 from xarray_nd2.format.skeleton import build_skeleton
+from xarray_nd2.io.failures import named_errors
 from xarray_nd2.metadata.chunk_names import NO_PICTURE, TIMES_CHUNK, metadata_chunks
 from xarray_nd2.metadata.dimensions import StoredFrames
 from xarray_nd2.metadata.file_metadata import read_metadata
@@ -79,7 +80,7 @@ def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
     ND2SourceError
         The file cannot be read.
     """
-    with naming(source.name):
+    with named_errors(source.name):
         source, head, tail = source.begin(_END_BYTES, _END_BYTES)
         reader = FileReader(source.fetch, source.size, head, tail)
         version = parse_signature(reader.head)

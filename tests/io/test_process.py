@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from xarray_nd2 import ND2ChangedError, ND2NotFoundError
+from xarray_nd2.io.process import KeyedLocks, Slots, this_process
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.transport import ObjectFacts
 from xarray_nd2.testing import write_nd2
@@ -92,7 +95,32 @@ class Slow(fsspec.AbstractFileSystem):  # type: ignore[misc]
         return File(self.content)
 
 
+class Unreachable(MemoryFileSystem):  # type: ignore[misc]
+    """Stores that take their time to refuse a connection."""
+
+    protocol = "unreachable"
+    cachable = False
+    attempts: ClassVar[Counter[str]] = Counter()
+    most: ClassVar[Counter[str]] = Counter()
+    counting = threading.Lock()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        stores = (options["host"], "all")
+        with self.counting:
+            self.attempts.update(stores)
+            type(self).most |= self.attempts
+        time.sleep(0.03)
+        with self.counting:
+            self.attempts.subtract(stores)
+        raise OSError("no route to host")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"host": path.partition("://")[2].partition("/")[0]}
+
+
 fsspec.register_implementation("deaf", Deaf)
+fsspec.register_implementation("unreachable", Unreachable)
 fsspec.register_implementation("slow", Slow)
 
 
@@ -162,6 +190,46 @@ def test_forks(run: str) -> None:
             assert in_fork(lambda ds=ds: ds.image.isel(T=1).values, FRAMES[1])  # type: ignore[misc]
 
 
+def test_one_attempt_to_connect_to_a_store_at_a_time() -> None:
+    Unreachable.attempts, Unreachable.most = Counter(), Counter()
+
+    def work(number: int) -> None:
+        # One after the other, so that there are newcomers while others wait.
+        for store in ("one" if number else "two", "one", "one"):
+            with pytest.raises(OSError, match="no route to host"):
+                xr.open_dataset(f"unreachable://{store}/{number}.nd2", engine="nd2")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert Unreachable.most == {"one": 1, "two": 1, "all": 2}  # neither store waits for the other
+    assert len(this_process().connecting) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_has_nothing_of_its_parent() -> None:
+    kept = this_process()
+    assert kept is this_process()
+    with connecting_in_vain():
+        assert len(kept.connecting) == 1
+
+        def read() -> Any:
+            own = this_process()
+            with own.connecting.holding(("deaf://host", "")):
+                return [own is kept, len(own.connecting), len(own.connections)]
+
+        assert in_fork(read, np.array([0, 1, 0]))
+
+
+def test_locks_are_there_while_they_are_used() -> None:
+    locks = KeyedLocks()
+    with locks.holding("one"), locks.holding("two"):
+        assert len(locks) == 2
+    with pytest.raises(ZeroDivisionError), locks.holding("one"):
+        raise ZeroDivisionError
+    assert len(locks) == 0
+
+
 def test_a_cancelled_read_takes_no_other_along(slow: type[Slow]) -> None:
     ds = xr.open_dataset("slow://run.nd2", engine="nd2", cache=False)
     ds.image.isel(T=0).load()
@@ -229,3 +297,56 @@ def test_files_behind_one_path_are_told_apart() -> None:
     ]
     assert len({source.identity for source in sources}) == 4
     assert sources[0].identity == replace(sources[0]).identity
+
+
+async def test_slots_are_shared_by_all_callers() -> None:
+    slots = Slots()
+    taken: list[int] = []
+    now = 0
+
+    async def work(limit: int) -> None:
+        nonlocal now
+        async with slots.one(limit):
+            now += 1
+            taken.append(now)
+            assert now <= limit
+            await asyncio.sleep(0.001)
+            now -= 1
+
+    await asyncio.gather(*(work(5) for _ in range(40)), *(work(3) for _ in range(20)))
+    assert max(taken) == 5
+    assert now == 0
+
+
+async def test_bytes_in_flight_are_bounded() -> None:
+    slots = Slots()
+    now = most = 0
+
+    async def work(size: int) -> None:
+        nonlocal now, most
+        async with slots.one(64, size):
+            now += size
+            most = max(most, now)
+            await asyncio.sleep(0.001)
+            now -= size
+
+    megabyte = 2**20
+    await asyncio.gather(*(work(size * megabyte) for size in [3, 10, 1, 25] * 10), work(2**30))
+    assert now == 0
+    assert 32 * megabyte < most <= 2**30  # more than is allowed goes alone
+
+
+async def test_slot_of_a_cancelled_caller_is_free_again() -> None:
+    slots = Slots()
+
+    async def hold() -> None:
+        async with slots.one(1):
+            await asyncio.sleep(60)
+
+    tasks = [asyncio.create_task(hold()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(1), slots.one(1):
+        pass

@@ -1,0 +1,110 @@
+"""What is at hand, a local file or an open one: read directly in the calling thread."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xarray_nd2.io.transport import ObjectFacts, facts_of_info
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from xarray_nd2.io.transport import Bytes
+
+
+class LocalFile:
+    """A file of this machine, mapped into memory for as long as it is read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    def stat(self) -> ObjectFacts:
+        return self._facts(self._path.stat())
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
+        with self._path.open("rb", buffering=0) as file:
+            size = self._facts(os.fstat(file.fileno())).size
+            # An empty file cannot be mapped. The mapping outlives the file object and goes with
+            # the last view of it.
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            view = memoryview(mapped)
+        yield lambda start, stop: view[start:stop]
+
+    def _facts(self, status: os.stat_result) -> ObjectFacts:
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"{self._path} is a directory")
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for somebody to write
+            raise OSError(f"{self._path} is not an ordinary file")
+        return ObjectFacts(status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}")
+
+
+class OpenFile:
+    """An open binary file-like object; its one position is shared, so reads take turns.
+
+    The position is put back after each, for the file is its user's.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[OpenFile], tuple[Any]]:
+        return type(self), (self._file,)
+
+    def stat(self) -> ObjectFacts:
+        with self._turn():
+            self._file.seek(0, os.SEEK_END)
+            return ObjectFacts(self._file.tell(), None)
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
+        with self._turn():
+            yield self._read
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._lock:
+            position = self._file.tell()
+            try:
+                yield
+            finally:
+                with suppress(OSError, ValueError):  # it was closed meanwhile
+                    self._file.seek(position)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        self._file.seek(start)
+        part = self._file.read(stop - start)
+        if isinstance(part, str):  # of a file that does not tell so
+            raise TypeError("it is open in text mode")
+        data: bytes = part
+        while data and len(data) < stop - start:  # a raw file may give less than it has
+            more = self._file.read(stop - start - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+
+class MemoryFile:
+    """A file of fsspec's in-memory filesystem."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._fs, self._path = fs, path
+
+    def stat(self) -> ObjectFacts:
+        return facts_of_info(self._fs.info(self._path), self._path)
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
+        yield lambda start, stop: self._fs.cat_file(self._path, start, stop)
+
+
+DirectTransport = LocalFile | OpenFile | MemoryFile
+"""What is at hand: ``reader()`` gives a function from (start, stop) to bytes."""

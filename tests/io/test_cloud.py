@@ -1,0 +1,80 @@
+"""The filesystems that read clouds: a user's own are left as they are."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import numpy as np
+import pytest
+import s3fs
+import xarray as xr
+from fsspec.core import OpenFile
+from upath import UPath
+
+from xarray_nd2.io.choose import connect
+from xarray_nd2.io.cloud import S3Transport
+from xarray_nd2.io.source import ByteSource
+from xarray_nd2.testing import Fault, write_nd2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xarray_nd2.testing import S3Server
+
+FRAMES = np.arange(3 * 8 * 9, dtype="uint16").reshape(3, 8, 9)
+# With these a URL's filesystem is the very one that a user has of the same options.
+SAME = {"max_pool_connections": 64, "retries": {"total_max_attempts": 1}}
+
+
+@pytest.fixture
+def options(s3: S3Server) -> Iterator[dict[str, Any]]:
+    file = io.BytesIO()
+    write_nd2(file, FRAMES, "TYX")
+    s3.put("bucket", "own.nd2", file.getvalue())
+    yield {**s3.storage_options, "config_kwargs": SAME}
+    s3.faults = None
+
+
+@pytest.mark.parametrize("way", ["url", "upath", "filesystem"])
+def test_a_users_filesystem_is_not_altered(way: str, options: dict[str, Any], s3: S3Server) -> None:
+    fs = fsspec.filesystem("s3", **options)
+    url = "s3://bucket/own.nd2"
+    target: Any = url
+    given: Any = {}
+    if way == "url":
+        given = {"storage_options": options}
+        assert fsspec.url_to_fs(url, **options)[0] is fs
+    else:
+        target = UPath(url, **options) if way == "upath" else OpenFile(fs, "bucket/own.nd2")
+        assert target.fs is fs
+    before = dict(vars(fs))
+    ds = xr.open_dataset(target, engine="nd2", cache=False, **given)
+    np.testing.assert_array_equal(ds.image.values, FRAMES)
+    s3.faults = lambda number, *_: Fault(503) if number % 2 else None
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds)).image.values, FRAMES)
+    assert dict(vars(fs)) == before
+    assert fs.retries == s3fs.S3FileSystem.retries > 1
+
+
+def test_the_source_holds_what_the_user_gave(options: dict[str, Any]) -> None:
+    fs = s3fs.S3FileSystem(**options)
+    source = ByteSource.of(OpenFile(fs, "bucket/own.nd2")).begin(9, 9)[0]
+    assert isinstance(source.target, tuple)
+    assert source.target[0] is fs
+    transport = connect(source.target, {})
+    assert isinstance(transport, S3Transport)
+    assert transport._fs.retries == 1
+    assert type(pickle.loads(pickle.dumps(source)).target[0]) is s3fs.S3FileSystem
+
+
+def test_another_kind_of_filesystem_is_used_as_it_is(options: dict[str, Any]) -> None:
+    class Mine(s3fs.S3FileSystem):  # type: ignore[misc]
+        pass
+
+    fs = Mine(**options)
+    transport = connect((fs, "bucket/own.nd2"), {})
+    assert isinstance(transport, S3Transport)
+    assert transport._fs is fs
