@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
+from xarray.core import indexing
 
-from xarray_nd2.array import LazyImage, ND2BackendArray
-from xarray_nd2.dask import join_crops
+from xarray_nd2.array import ND2BackendArray
 from xarray_nd2.errors import ND2ChangedError
 from xarray_nd2.format.layout import MISSING
+from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.urls import looks_like_nd2
@@ -116,7 +117,10 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         if not isinstance(version, (str, type(None))):
             raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
-        join_crops.register()
+        with going_on_without(CROPS_READ_MORE):
+            from xarray_nd2.dask.register import register
+
+            register()
         opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
         _require_version(opened.source, version)
         array = ND2BackendArray(
@@ -154,7 +158,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     layout, metadata = opened.layout, opened.metadata
     image = xr.Variable(
         layout.dims,
-        LazyImage(array),
+        _lazy(array),
         attrs=metadata.image_attrs,
         encoding={"preferred_chunks": preferred_blocks(layout)},
     )
@@ -183,6 +187,13 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     # Set here so that xarray does not put a signed URL there.
     dataset.encoding["source"] = opened.source.name
     return dataset
+
+
+def _lazy(array: ND2BackendArray) -> indexing.LazilyIndexedArray:
+    lazy = indexing.LazilyIndexedArray
+    with going_on_without(REGIONS_ARE_SLOW):
+        from xarray_nd2.lazy_chain import LazyImage as lazy  # noqa: N813
+    return lazy(array)
 
 
 def _warn(name: str, what: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
-import dask.config
 import numpy as np
 import pytest
 import xarray as xr
@@ -17,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xarray_nd2 import array as arrays
-from xarray_nd2.dask.join_crops import CropOptimization, register
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -284,28 +280,3 @@ def test_any_chain_with_other_arrays(run: Path, blocks: int, chain: list[tuple[A
         elif known.ndim < 7:
             lazy, known = lazy * lazy[..., ::-1], known * known[..., ::-1]
     np.testing.assert_array_equal(lazy.compute(scheduler="sync"), known)
-
-
-def test_other_arrays_are_left_to_dask() -> None:
-    register()
-    array = da.arange(100, chunks=10)
-    assert (array + 1)[5:7].sum().compute() == 13
-
-
-def test_configuration_can_be_sent() -> None:
-    optimization = CropOptimization()
-    assert optimization
-    assert json.loads(json.dumps({"array_optimize": optimization})) == {"array_optimize": ""}
-    assert isinstance(pickle.loads(pickle.dumps(optimization)), CropOptimization)
-
-
-def test_a_users_own_optimization_stays() -> None:
-    def own(dsk: Any, keys: Any) -> Any:
-        return dsk
-
-    with dask.config.set(array_optimize=own):
-        register()
-        assert dask.config.get("array_optimize") is own
-    with dask.config.set(array_optimize=False):
-        register()
-        assert dask.config.get("array_optimize") is False
