@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _WITHOUT_KEY = (ImplicitToExplicitIndexingAdapter, CopyOnWriteArray, MemoryCachedArray)
 _WITH_KEY = (LazilyIndexedArray, LazilyVectorizedIndexedArray)
 
-if not hasattr(LazilyIndexedArray, "_vindex_get"):
+if "_vindex_get" not in vars(LazilyIndexedArray):
     raise ImportError("xarray's LazilyIndexedArray has no method _vindex_get")
 
 

@@ -25,6 +25,7 @@ from dask.array._shuffle import _getitem as take_positions
 from dask.array._shuffle import concatenate_arrays
 from dask.array.chunk import astype, getitem
 from dask.array.core import Array, getter, getter_inline, getter_nofancy
+from dask.blockwise import Blockwise
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import ensure_dict
@@ -76,14 +77,15 @@ def wanted_keys(keys: Any) -> set[Key]:
 
 
 def held_objects(dsk: Any) -> Iterator[Any]:
-    """Objects that a graph holds under keys of their own, such as an array that blocks are of.
+    """Objects that a graph holds under keys of their own or in a layer, such as arrays of blocks.
 
     Only the graph's layers are looked at, and no tasks are made of them.
     """
-    if isinstance(dsk, HighLevelGraph):
-        for layer in dsk.layers.values():
-            if isinstance(layer, MaterializedLayer) and len(layer) == 1:
-                yield _constant(next(iter(layer.values())))
+    for layer in dsk.layers.values() if isinstance(dsk, HighLevelGraph) else ():
+        if isinstance(layer, Blockwise):
+            yield from (_constant(held) for held, index in layer.indices if index is None)
+        elif isinstance(layer, MaterializedLayer) and len(layer) == 1:
+            yield _constant(next(iter(layer.values())))
 
 
 def tasks_by_key(dsk: Any, wanted: set[Key]) -> Graph:
