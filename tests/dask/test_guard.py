@@ -113,6 +113,8 @@ def test_a_name_of_xarray_is_missing(
     assert all(repr(name) in warning for warning in found)
     assert "crops of dask arrays read more" in found[0]
     assert "selections of many points take longer" in found[1]
+    lazy: Any = xr.open_dataset(run).image.variable._data
+    assert type(lazy.array.array) is indexing.LazilyIndexedArray
 
 
 def test_a_method_of_xarray_is_missing(plain_dask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

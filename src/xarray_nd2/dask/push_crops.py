@@ -173,7 +173,7 @@ def _crop_before_operation(key: Key, task: Any, crop_key: Key, crop: Any) -> Gra
     if (parts := concatenation(task)) is not None:
         if index is None or ndim != block_ndim:
             return None
-        how = (crop_block, index) if function is crop_block else (broadcast_crop, index, ndim)
+        how = (function, *arguments_of(crop)[0][1:])
         return _crop_before_concatenation(parts, crop_key, index, how)
     if not _is_elementwise(task):
         return None
@@ -192,6 +192,7 @@ def _crop_before_operation(key: Key, task: Any, crop_key: Key, crop: Any) -> Gra
 def _crop_before_concatenation(
     whole: Concatenation, crop_key: Key, index: tuple[Any, ...], how: tuple[Any, ...]
 ) -> Graph | None:
+    """Tasks that crop what is concatenated by `how`; None where the crop is along that axis."""
     axis = whole.axis
     if not all(isinstance(part, (int, np.integer, slice)) for part in index):
         return None

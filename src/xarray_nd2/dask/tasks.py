@@ -10,7 +10,7 @@ little as this room in most cases of ``docs/measured/late.md``, but not behind l
 concatenation along new axes, and where two channels of the same pixels are asked for.
 
 Dask has an early version of these expressions, with ``array.query-planning``. Its arrays are of
-another class, whose ``__dask_optimize__`` dask never calls: this room does nothing to them. Opening
+another class, whose ``__dask_optimize__`` changes nothing, and this room does nothing to them. Opening
 and reading work; each block is read whole, whatever is cropped from it (dask 2026.8).
 """
 
