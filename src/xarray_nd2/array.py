@@ -75,7 +75,7 @@ class ND2BackendArray(BackendArray):
         # Every key that xarray has is understood, so none needs its adapter, which takes keys
         # apart into what a backend can do and what NumPy does after it.
         if isinstance(key, indexing.VectorizedIndexer):
-            return select_points(self.layout, _as_arrays(key.tuple, self.shape))
+            return select_points(self.layout, key_as_arrays(key.tuple, self.shape))
         return select_outer(self.layout, key.tuple)
 
     def plan(self, selection: Selection) -> ReadPlan:
@@ -120,32 +120,7 @@ class ND2BackendArray(BackendArray):
         return rounds(plan, pixels, this_process().frame_cache, self.source.identity)
 
 
-class LazyImage(indexing.LazilyIndexedArray):
-    """xarray's lazy array, which keeps vectorized keys as small as they were given.
-
-    xarray would broadcast the arrays of the key to the size of the result: for thousands of
-    regions that takes as long as reading them.
-    """
-
-    __slots__ = ()
-
-    def _vindex_get(
-        self, indexer: indexing.VectorizedIndexer
-    ) -> indexing.LazilyVectorizedIndexedArray:
-        asked = _as_arrays(indexer.tuple, self.shape)
-        remaining = iter(asked)
-        parts = []
-        for held, size in zip(self.key.tuple, self.array.shape, strict=True):
-            if isinstance(held, (int, np.integer)):
-                parts.append(np.full((1,) * asked[0].ndim, held))
-            else:
-                parts.append(np.arange(size)[held][next(remaining)])
-        return indexing.LazilyVectorizedIndexedArray(
-            self.array, indexing.VectorizedIndexer(tuple(parts))
-        )
-
-
-def _as_arrays(
+def key_as_arrays(
     key: tuple[slice | NDArray[Any], ...], shape: tuple[int, ...]
 ) -> list[NDArray[np.int64]]:
     """A vectorized key with its slices as arrays too, on axes after those of the others."""

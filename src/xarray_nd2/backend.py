@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
+from xarray.core import indexing
 
-from xarray_nd2.array import LazyImage, ND2BackendArray
-from xarray_nd2.dask import join_crops
+from xarray_nd2.array import ND2BackendArray
 from xarray_nd2.errors import ND2ChangedError
+from xarray_nd2.format.container import CHUNK_HEADER, starts_like_chunk
 from xarray_nd2.format.layout import MISSING_OFFSET
+from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.urls import looks_like_nd2
@@ -28,8 +30,7 @@ if TYPE_CHECKING:
 
 MissingFrames = Literal["zeros", "raise"]
 
-_PACKAGES = ("xarray", "xarray_nd2")
-_ND2_MAGIC = b"\xda\xce\xbe\n"
+_PACKAGES_THAT_OPEN = ("xarray", "xarray_nd2")
 
 
 class ND2BackendEntrypoint(BackendEntrypoint):
@@ -116,7 +117,10 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         if not isinstance(version, (str, type(None))):
             raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
-        join_crops.register()
+        with going_on_without(CROPS_READ_MORE):
+            from xarray_nd2.dask.register import register
+
+            register()
         opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
         _require_version(opened.source, version)
         array = ND2BackendArray(
@@ -136,9 +140,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         if hasattr(filename_or_obj, "seek") and hasattr(filename_or_obj, "read"):
             position = filename_or_obj.tell()
             filename_or_obj.seek(0)
-            magic = filename_or_obj.read(len(_ND2_MAGIC))
+            start = filename_or_obj.read(CHUNK_HEADER.size)
             filename_or_obj.seek(position)
-            return bool(magic == _ND2_MAGIC)
+            return starts_like_chunk(start)
         return False
 
 
@@ -154,7 +158,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     layout, metadata = opened.layout, opened.metadata
     image = xr.Variable(
         layout.dims,
-        LazyImage(array),
+        _lazy(array),
         attrs=metadata.image_attrs,
         encoding={"preferred_chunks": preferred_blocks(layout)},
     )
@@ -185,11 +189,21 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     return dataset
 
 
+def _lazy(array: ND2BackendArray) -> indexing.LazilyIndexedArray:
+    lazy = indexing.LazilyIndexedArray
+    with going_on_without(REGIONS_ARE_SLOW):
+        from xarray_nd2.lazy_chain import LazyImage as lazy  # noqa: N813
+    return lazy(array)
+
+
 def _warn(name: str, what: str) -> None:
     """Warn where the file was opened, outside of xarray and of this package."""
     import warnings
 
     level, frame = 1, sys._getframe()  # noqa: SLF001  (of inspect, which is slow)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+    while (
+        frame.f_back
+        and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES_THAT_OPEN
+    ):
         level, frame = level + 1, frame.f_back
     warnings.warn(f"{name}: {what}", UserWarning, stacklevel=level)

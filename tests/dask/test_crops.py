@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
-import dask.config
 import numpy as np
 import pytest
 import xarray as xr
@@ -17,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xarray_nd2 import array as arrays
-from xarray_nd2.dask.join_crops import CropOptimization, register
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -152,6 +148,34 @@ def test_several_results_in_one_graph(run: Path, reads: list[int]) -> None:
         xr.testing.assert_identical(result, expected.isel(T=1, Y=slice(y, y + 4)))
 
 
+def test_an_array_inlined_into_its_tasks(run: Path, reads: list[int]) -> None:
+    image = xr.open_dataset(run, chunks={"T": 3}, inline_array=True).image
+    reads.clear()
+    computed = (image * 2).isel(CROP).compute(scheduler="sync")
+    assert sum(reads) == ONE
+    xr.testing.assert_identical(computed, (xr.open_dataset(run).load().image * 2).isel(CROP))
+
+
+def test_with_another_graph_in_one_compute(run: Path, reads: list[int]) -> None:
+    """What both graphs need of another library's is computed once, and the crop reads no more."""
+    image = xr.open_dataset(run, chunks={"T": 3}).image
+    made: list[int] = []
+
+    def make(block: np.ndarray) -> np.ndarray:
+        made.append(block.size)
+        return block + 1
+
+    dark = da.ones((40, 30), chunks=-1).map_blocks(make, meta=np.ones((0, 0)))
+    corrected = (image - xr.DataArray(dark, dims=("Y", "X"))).isel(CROP)
+    reads.clear()
+    other, total, result = compute(dark, dark.sum(), corrected, scheduler="sync")
+    assert sum(reads) == ONE
+    assert made == [40 * 30]
+    np.testing.assert_array_equal(other, np.full((40, 30), 2.0))
+    assert total == 2 * 40 * 30
+    xr.testing.assert_equal(result, xr.open_dataset(run).load().image.isel(CROP) - 2.0)
+
+
 @pytest.mark.parametrize("blocks", [(2, 5, 2), (3, 6), (1, 8)])
 def test_channels_of_one_place_in_blocks_of_some_channels(
     blocks: tuple[int, ...], tmp_path: Path
@@ -284,28 +308,3 @@ def test_any_chain_with_other_arrays(run: Path, blocks: int, chain: list[tuple[A
         elif known.ndim < 7:
             lazy, known = lazy * lazy[..., ::-1], known * known[..., ::-1]
     np.testing.assert_array_equal(lazy.compute(scheduler="sync"), known)
-
-
-def test_other_arrays_are_left_to_dask() -> None:
-    register()
-    array = da.arange(100, chunks=10)
-    assert (array + 1)[5:7].sum().compute() == 13
-
-
-def test_configuration_can_be_sent() -> None:
-    optimization = CropOptimization()
-    assert optimization
-    assert json.loads(json.dumps({"array_optimize": optimization})) == {"array_optimize": ""}
-    assert isinstance(pickle.loads(pickle.dumps(optimization)), CropOptimization)
-
-
-def test_a_users_own_optimization_stays() -> None:
-    def own(dsk: Any, keys: Any) -> Any:
-        return dsk
-
-    with dask.config.set(array_optimize=own):
-        register()
-        assert dask.config.get("array_optimize") is own
-    with dask.config.set(array_optimize=False):
-        register()
-        assert dask.config.get("array_optimize") is False

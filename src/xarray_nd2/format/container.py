@@ -44,6 +44,11 @@ def frame_name(sequence_index: int) -> bytes:
     return b"%s|%d!" % (FRAME_SEQUENCE, sequence_index)
 
 
+def starts_like_chunk(head: bytes) -> bool:
+    """Whether bytes begin as every chunk does, and so every ND2 file from version 2 on."""
+    return head[:4] == CHUNK_MAGIC.to_bytes(4, "little")
+
+
 def parse_signature(head: bytes) -> tuple[int, int]:
     """Version of the format from the first bytes of a file.
 
@@ -71,7 +76,7 @@ def parse_signature(head: bytes) -> tuple[int, int]:
             "a legacy ND2 (version 1.0, JPEG 2000 boxes) has no byte ranges to read: "
             "convert it, or read it whole with the nd2 package"
         )
-    if not head.startswith(CHUNK_MAGIC.to_bytes(4, "little")):
+    if not starts_like_chunk(head):
         raise ND2FormatError(f"not an ND2 file: it starts with {head[:16]!r}")
     if len(head) < SIGNATURE_BYTES:
         raise ND2FormatError(f"truncated: only {len(head)} bytes, no room for the file signature")

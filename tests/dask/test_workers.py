@@ -1,9 +1,8 @@
-"""Dask: blocks, graphs, threads, processes and a cluster."""
+"""Reading in threads, processes and the workers of a cluster."""
 
 from __future__ import annotations
 
 import gc
-import pickle
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -15,9 +14,7 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
-from tests.read.test_plan import layout_of
 from tests.variants import VARIANTS
-from xarray_nd2.read.blocks import preferred_blocks
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -27,14 +24,11 @@ if TYPE_CHECKING:
     from xarray_nd2.testing import RangeServer, S3Server
 
 
-CHUNKS: tuple[dict[str, int] | None, ...] = (None, {})
-
-
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     frames = np.random.default_rng(4).integers(0, 2**16, (100, 2, 256, 256)).astype("uint16")
-    write_nd2(folder / "dask.nd2", frames, "TCYX", channels=["DAPI", "GFP"])
-    return folder / "dask.nd2"
+    write_nd2(folder / "workers.nd2", frames, "TCYX", channels=["DAPI", "GFP"])
+    return folder / "workers.nd2"
 
 
 @pytest.fixture(scope="module")
@@ -44,85 +38,6 @@ def client() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
-
-
-@pytest.mark.parametrize(
-    ("loops", "frame", "expected"),
-    [
-        ((("T", 100),), (2, 1024, 1024), {"T": 8}),  # 4 MiB each
-        ((("T", 10), ("Z", 20)), (1, 1024, 1024), {"T": 1, "Z": 10}),
-        ((("T", 20_000),), (1, 16, 16), {"T": 20_000}),
-        ((("T", 50), ("Z", 4)), (1, 512, 512), {"T": 13, "Z": 4}),
-        ((), (1, 8192, 8192), {"Y": 2048}),
-        ((("T", 3),), (1, 6000, 8192), {"T": 1, "Y": 2000}),
-    ],
-)
-def test_blocks(
-    loops: tuple[tuple[str, int], ...], frame: tuple[int, int, int], expected: dict[str, int]
-) -> None:
-    layout = layout_of(loops, *frame)
-    blocks = preferred_blocks(layout)
-    assert blocks == dict(layout.sizes) | expected
-    assert np.prod(list(blocks.values())) * 2 <= 32 * 2**20
-
-
-def test_chunks_follow_the_file(run: Path) -> None:
-    ds = xr.open_dataset(run, chunks={})
-    assert ds.image.chunks == ((100,), (2,), (256,), (256,))
-    ds = xr.open_dataset(run, chunks={"T": 10})
-    assert ds.image.chunks == ((10,) * 10, (2,), (256,), (256,))
-
-
-def test_crop_is_fused_into_the_read(run: Path, http: RangeServer) -> None:
-    ds = xr.open_dataset(http.url(run.name), chunks={"T": 10}, max_gap=0)
-    crop = ds.image.sel(C="GFP").isel(T=slice(5, 25), Y=slice(10, 20), X=slice(30, 40))
-    http.log.clear()
-    result = crop.compute(scheduler="threads")
-    assert http.log.bytes == 20 * 10 * 10 * 4
-    np.testing.assert_array_equal(
-        result.values, xr.open_dataset(run).image[5:25, 1, 10:20, 30:40].values
-    )
-
-
-def test_names_differ_by_version(run: Path, http: RangeServer) -> None:
-    names = {
-        xr.open_dataset(http.url(run.name), chunks={}).image.data.name,
-        xr.open_dataset(http.url(run.name), chunks={}, max_gap=0).image.data.name,
-        xr.open_dataset(run, chunks={}).image.data.name,
-    }
-    assert len(names) == 3
-
-
-def test_pickled_array_is_small(tmp_path: Path) -> None:
-    write_nd2(
-        tmp_path / "many.nd2",
-        lambda _: np.zeros((16, 16), "uint8"),
-        "TYX",
-        sizes={"T": 20_000, "Y": 16, "X": 16},
-        dtype="uint8",
-    )
-    ds = xr.open_dataset(tmp_path / "many.nd2")
-    assert len(pickle.dumps(ds.image.variable._data)) < 20_000
-    lazily = xr.open_dataset(tmp_path / "many.nd2", chunks={})
-    assert len(dict(lazily.image.mean().__dask_graph__())) < 800
-
-
-def test_secrets_are_not_in_names_or_reprs(run: Path, s3: S3Server) -> None:
-    s3.put("bucket", "run.nd2", run.read_bytes())
-    options = s3.storage_options | {"secret": "hush-hush"}
-    for chunks in CHUNKS:
-        ds = xr.open_dataset("s3://bucket/run.nd2", storage_options=options, chunks=chunks)
-        shown = [
-            repr(ds),
-            ds._repr_html_(),
-            repr(ds.attrs),
-            repr(ds.encoding),
-            repr(ds.image.encoding),
-        ]
-        shown.append(repr(ds.image.variable._data))
-        if chunks is not None:
-            shown.append(repr(list(ds.__dask_graph__())))
-        assert not any("hush-hush" in text for text in shown)
 
 
 def _mean(ds: xr.Dataset) -> float:
