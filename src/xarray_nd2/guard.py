@@ -9,13 +9,13 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from xarray_nd2.io.process import this_process
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CROPS_READ_MORE: Final = "crops of dask arrays read more than they need"
 REGIONS_ARE_SLOW: Final = "selections of many points take longer to prepare"
-
-_warned: set[str] = set()
 
 
 @contextmanager
@@ -30,7 +30,8 @@ def going_on_without(consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  (whatever another release may raise)
-        if consequence not in _warned:
-            _warned.add(consequence)
+        warned_of = this_process().warned_of
+        if consequence not in warned_of:
+            warned_of.add(consequence)
             cause = f"{type(error).__name__}: {error}"
             warnings.warn(f"xarray-nd2: {consequence}; {cause}", RuntimeWarning, stacklevel=3)

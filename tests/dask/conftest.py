@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import pytest
 
-from xarray_nd2 import guard
+from xarray_nd2.io.process import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ def plain_dask() -> Iterator[Any]:
         now = vars(da.Array)["__dask_optimize__"]
         plain = getattr(now, "before", now)
         patch.setattr(da.Array, "__dask_optimize__", plain)
-        patch.setattr(guard, "_warned", set())
+        patch.setattr(this_process(), "warned_of", set())
         for name in list(sys.modules):
             if name.startswith(OPTIONAL):
                 patch.delitem(sys.modules, name)

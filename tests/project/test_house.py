@@ -188,23 +188,6 @@ def test_impure_modules_are_found_out() -> None:
     assert third_party(PACKAGE / "io" / "filesystems.py") & IMPURE_PACKAGES
 
 
-def test_private_names_of_dask_are_in_one_file() -> None:
-    private = re.compile(
-        r"^\s*(?:from|import) dask(?:\._|\.array\._|\.highlevelgraph|\.context|\.core|\.utils"
-        r"|\.array\.(?:core|optimization|chunk)\b)",
-        re.M,
-    )
-    found = {name_of(path) for path in MODULES if private.search(path.read_text("utf-8"))}
-    assert found == {"dask/tasks"}
-
-
-def test_names_of_xarrays_inside_are_in_two_files() -> None:
-    """One for what its docs name for backends, and one for what they do not."""
-    inside = re.compile(r"^\s*(?:from|import) xarray\.core", re.M)
-    found = {name_of(path) for path in MODULES if inside.search(path.read_text("utf-8"))}
-    assert found == {"array", "lazy_chain"}
-
-
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_module_is_small(path: Path) -> None:
     assert path.read_text("utf-8").count("\n") < MAX_MODULE_LINES

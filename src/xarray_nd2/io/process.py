@@ -51,6 +51,8 @@ class Process:
         For blocking clients, and for decoding.
     frame_cache : FrameCache
         Inflated frames.
+    warned_of : set of str
+        What was warned of once and is not to be warned of again.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class Process:
         self.read_threads = ThreadPoolExecutor(READ_THREADS, "xarray-nd2-read")
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
+        self.warned_of: set[str] = set()
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, Slots] = WeakKeyDictionary()
         self._observers = functools.lru_cache(MAX_OBSERVED_LINKS)(_new_observer)
         self._lock = threading.Lock()
