@@ -24,9 +24,16 @@ from xarray_nd2 import (
     ND2PermissionError,
     ND2SourceError,
 )
-from xarray_nd2.io.failures import ForeignError, StatusError, is_transient, named_errors, nd2_errors
+from xarray_nd2.io.answers import Part
+from xarray_nd2.io.failures import (
+    BrokenOffError,
+    ForeignError,
+    StatusError,
+    is_transient,
+    named_errors,
+    nd2_errors,
+)
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.io.transport import BrokenOffError, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

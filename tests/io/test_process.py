@@ -24,9 +24,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from xarray_nd2 import ND2ChangedError, ND2NotFoundError
+from xarray_nd2.io.answers import ObjectFacts
 from xarray_nd2.io.process import KeyedLocks, Slots, this_process
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.io.transport import ObjectFacts
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from xarray_nd2.io import retry
-from xarray_nd2.io.failures import StatusError
+from xarray_nd2.io.answers import ObjectFacts, Part
+from xarray_nd2.io.failures import BrokenOffError, StatusError
 from xarray_nd2.io.retry import read_fully
-from xarray_nd2.io.transport import BrokenOffError, ObjectFacts, Part
 
 
 class Scripted:

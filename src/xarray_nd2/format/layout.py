@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MISSING_OFFSET: Final = -1
 """Offset of a frame that the file does not have."""
+MAX_SURPLUS_BYTES: Final = 4096
+"""What a stored frame may have more than its rows."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

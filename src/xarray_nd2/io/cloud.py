@@ -11,8 +11,9 @@ import time
 from functools import partial
 from typing import Any
 
+from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.http import parse_range_response
-from xarray_nd2.io.transport import ObjectFacts, ObjectTransport, Part
+from xarray_nd2.io.transport import ObjectTransport
 
 
 class _CloudTransport(ObjectTransport):

@@ -25,7 +25,7 @@ from xarray_nd2.io.secrets import public_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from xarray_nd2.io.transport import ObjectFacts
+    from xarray_nd2.io.answers import ObjectFacts, Part
 
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524})
 _TRANSIENT_BUILTINS: Final = (TimeoutError, ConnectionError)
@@ -52,6 +52,14 @@ _REFUSAL_CLIENT_ERRORS: Final = frozenset(
 )
 # Their exceptions hold no more than their text says.
 _HARMLESS_PACKAGES: Final = frozenset({"builtins", "isal", "numpy", "zlib"})
+
+
+class BrokenOffError(ConnectionError):
+    """A body broke off; `received` is the part of it that did arrive."""
+
+    def __init__(self, received: Part) -> None:
+        super().__init__(f"the connection broke after {len(received.data)} bytes")
+        self.received = received
 
 
 class StatusError(OSError):

@@ -16,8 +16,9 @@ import fsspec.asyn
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
+from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.process import in_read_thread, this_process
-from xarray_nd2.io.transport import FileTransport, ObjectFacts, Part, unattended_task
+from xarray_nd2.io.transport import FileTransport, unattended_task
 from xarray_nd2.read.coalesce import in_batches
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from xarray_nd2.io.failures import RangeIgnoredError, StatusError
+from xarray_nd2.io.answers import ObjectFacts, Part
+from xarray_nd2.io.failures import BrokenOffError, RangeIgnoredError, StatusError
 from xarray_nd2.io.process import in_read_thread
-from xarray_nd2.io.transport import BrokenOffError, ObjectFacts, ObjectTransport, Part
+from xarray_nd2.io.transport import ObjectTransport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xarray_nd2.io.transport import ObjectFacts, facts_of_info
+from xarray_nd2.io.answers import ObjectFacts, facts_of_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from xarray_nd2.io.transport import Bytes
+    from xarray_nd2.io.answers import Bytes
 
 
 class LocalFile:

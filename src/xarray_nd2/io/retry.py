@@ -9,11 +9,12 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from xarray_nd2.io.failures import RangeIgnoredError, header_of, is_transient
-from xarray_nd2.io.transport import BrokenOffError, Part
+from xarray_nd2.io.answers import Part
+from xarray_nd2.io.failures import BrokenOffError, RangeIgnoredError, header_of, is_transient
 
 if TYPE_CHECKING:
-    from xarray_nd2.io.transport import ObjectFacts, Transport
+    from xarray_nd2.io.answers import ObjectFacts
+    from xarray_nd2.io.transport import Transport
 
 MAX_FUTILE_ATTEMPTS: Final = 8  # that bring nothing, one after the other
 MAX_ATTEMPTS: Final = 64  # for a range, and one for each of so many of its bytes:

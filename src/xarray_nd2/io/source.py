@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.choose import connect, connection_key
 from xarray_nd2.io.failures import check_unchanged, is_of_empty_object, nd2_errors
 from xarray_nd2.io.local import DirectTransport, LocalFile, OpenFile
@@ -22,14 +23,14 @@ from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
 from xarray_nd2.io.retry import read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
-from xarray_nd2.io.transport import ObjectFacts, Part
 from xarray_nd2.io.urls import host_of
 from xarray_nd2.read.link import DEFAULT_LINKS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from xarray_nd2.io.transport import Bytes, Transport
+    from xarray_nd2.io.answers import Bytes
+    from xarray_nd2.io.transport import Transport
     from xarray_nd2.read.link import Link, LinkObserver
 
     Deliver = Callable[[int, Bytes], None]

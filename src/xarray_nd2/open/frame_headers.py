@@ -19,7 +19,7 @@ from xarray_nd2.format.frame_offsets import (
     presume_frame_offsets,
     usual_length,
 )
-from xarray_nd2.format.layout import MISSING_OFFSET, FrameLayout, FrameTable
+from xarray_nd2.format.layout import MAX_SURPLUS_BYTES, MISSING_OFFSET, FrameLayout, FrameTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from xarray_nd2.open.file_reader import FileReader
 
 _FRAME_HEADER_BYTES: Final = CHUNK_HEADER.size + 32  # and the name of a frame
-_MAX_SURPLUS_BYTES: Final = 4096  # that a frame may have more than its rows
 
 
 def first_header(chunk_map: ChunkMap, size: int) -> list[tuple[int, int]]:
@@ -85,7 +84,7 @@ def _first_frame(reader: FileReader, chunk_map: ChunkMap) -> tuple[int, int, int
 def _check_length(chunk_map: ChunkMap, image: ImageShape, length: int) -> None:
     """Check that the frames are as long as the image's size makes them; `length` is of the first."""
     expected = TIMESTAMP_BYTES + image.frame_size
-    most = expected + max(_MAX_SURPLUS_BYTES, image.row_stride)
+    most = expected + max(MAX_SURPLUS_BYTES, image.row_stride)
     lengths = {length, usual_length(chunk_map.frame_length)} - {None}
     if not any(expected <= told < most for told in lengths if told is not None):
         raise ND2FormatError(

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.format.layout import MAX_SURPLUS_BYTES
 
 _zlib: ModuleType
 try:
@@ -32,7 +33,6 @@ _FETCH_MARGIN: Final = 1.1  # fetched more than estimated, for rows do not all c
 _LEAST_FETCH_BYTES: Final = 4096
 _WHOLE_STREAM_SHARE: Final = 0.85  # share of a stream that is not worth stopping at
 _INFLATED_PIECE_BYTES: Final = 16 * 1024 * 1024  # bytes inflated at a time
-_MAX_SURPLUS_BYTES: Final = 4096  # bytes that a frame may have more than its rows
 
 
 class FrameStream:
@@ -125,7 +125,7 @@ class FrameStream:
             data = self._inflater.unconsumed_tail
         if self._whole and not self._inflater.eof:
             # The checksum follows; a frame may have a few bytes more than its rows.
-            self._inflated += len(self._inflater.decompress(data, _MAX_SURPLUS_BYTES))
+            self._inflated += len(self._inflater.decompress(data, MAX_SURPLUS_BYTES))
 
 
 class FrameCache:
