@@ -16,7 +16,7 @@ def test_offsets_are_checked_against_the_neighbours() -> None:
         (b"ImageDataSeq|9!", 40960, 16),  # not one of the image's frames
     ]
     chunk_map = parse_chunk_map(map_of(entries), 49152)
-    offset, length, doubtful = presume_frame_offsets(chunk_map, 4, frame_size=8)
+    offset, length, doubtful = presume_frame_offsets(chunk_map, 4, frame_bytes=8)
     assert offset.tolist() == [4096 + 4088, 12288 + 4088, -1, 16384 + 4088]
     assert length.tolist() == [16, 16, -1, 16]
     assert doubtful.tolist() == [False, True, False, True]
@@ -34,9 +34,9 @@ def test_frames_in_doubt() -> None:
         (b"ImageDataSeq|5!", 53248, 53248),  # of unknown length
     ]
     chunk_map = parse_chunk_map(map_of(entries), 61440)
-    _, _, doubtful = presume_frame_offsets(chunk_map, 6, frame_size=8)
+    _, _, doubtful = presume_frame_offsets(chunk_map, 6, frame_bytes=8)
     assert doubtful.tolist() == [False, True, True, True, False, False]
-    offset, length, doubtful = presume_frame_offsets(chunk_map, 6, frame_size=None, skip=40)
+    offset, length, doubtful = presume_frame_offsets(chunk_map, 6, frame_bytes=None, skip=40)
     assert offset.tolist()[::5] == [4136, 53288]
     assert length[5] == 61440 - 53288
     assert not doubtful[5]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xarray_nd2.read.link import DEFAULT_LINKS, Answer, Link, LinkObserver
+from xarray_nd2.read.link import DEFAULT_LINKS, AnswerTimes, Link, LinkObserver
 
 
 def test_seconds() -> None:
@@ -16,11 +16,11 @@ def test_seconds() -> None:
 
 def test_observes_latency_and_bandwidth() -> None:
     observer = LinkObserver(DEFAULT_LINKS["http"])
-    observer.observe([Answer(0.0, 0.08, 0.13, 250_000), Answer(0.0, 0.09, 0.13, 250_000)])
+    observer.observe([AnswerTimes(0.0, 0.08, 0.13, 250_000), AnswerTimes(0.0, 0.09, 0.13, 250_000)])
     assert observer.link.latency == pytest.approx(0.08)
     assert observer.link.bandwidth == pytest.approx(500_000 / 0.05)
     for _ in range(40):
-        observer.observe([Answer(0.0, 0.001, 0.002, 800_000)])
+        observer.observe([AnswerTimes(0.0, 0.001, 0.002, 800_000)])
     assert observer.link.latency == pytest.approx(0.001, rel=0.1)
     assert observer.link.bandwidth == pytest.approx(800e6, rel=0.1)
 
@@ -28,12 +28,14 @@ def test_observes_latency_and_bandwidth() -> None:
 def test_short_transfers_tell_only_of_more_bandwidth() -> None:
     """Two answers a few milliseconds apart are no slow link."""
     observer = LinkObserver(DEFAULT_LINKS["http"])
-    observer.observe([Answer(0.0, 0.02, 0.021, 262_144), Answer(0.0, 0.02, 0.034, 262_144)])
+    observer.observe(
+        [AnswerTimes(0.0, 0.02, 0.021, 262_144), AnswerTimes(0.0, 0.02, 0.034, 262_144)]
+    )
     assert observer.link.bandwidth == DEFAULT_LINKS["http"].bandwidth
-    observer.observe([Answer(0.0, 0.02, 0.022, 1_000_000)])
+    observer.observe([AnswerTimes(0.0, 0.02, 0.022, 1_000_000)])
     assert observer.link.bandwidth == pytest.approx(500e6)
     for _ in range(99):
-        observer.observe([Answer(0.0, 0.02, 0.0201, 10_000_000)])
+        observer.observe([AnswerTimes(0.0, 0.02, 0.0201, 10_000_000)])
     assert observer.link.bandwidth == pytest.approx(1.25e9)
 
 
@@ -46,7 +48,7 @@ def test_of_choices_about_as_quick_the_one_of_fewest_bytes() -> None:
 
 def test_small_answers_tell_of_latency_alone() -> None:
     observer = LinkObserver(DEFAULT_LINKS["s3"])
-    observer.observe([Answer(1.0, None, 1.25, 100), Answer(1.0, None, 3.0, 10_000_000)])
+    observer.observe([AnswerTimes(1.0, None, 1.25, 100), AnswerTimes(1.0, None, 3.0, 10_000_000)])
     assert observer.link.latency == 0.25
     assert observer.link.bandwidth == DEFAULT_LINKS["s3"].bandwidth
     observer.observe([])

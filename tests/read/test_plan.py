@@ -45,7 +45,7 @@ def layout_of(
 
 def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
     """Bytes that hold `image`, junk between the pixels."""
-    size = int(layout.offsets.values().max(initial=0)) + layout.frame_size + 64
+    size = int(layout.offsets.values().max(initial=0)) + layout.frame_bytes + 64
     data = np.random.default_rng(3).integers(0, 256, size, np.uint8)
     frames = image.reshape(
         layout.frame_count, layout.channels, layout.height, layout.width, layout.samples
@@ -56,7 +56,7 @@ def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
         rows = np.ascontiguousarray(frame.transpose(1, 2, 0, 3)).view(np.uint8)
         rows = rows.reshape(layout.height, -1)
         for y, row in enumerate(rows):
-            start = offset + y * layout.row_stride
+            start = offset + y * layout.row_stride_bytes
             data[start : start + len(row)] = row
     return data.tobytes()
 
@@ -141,7 +141,7 @@ def test_no_gap_fetches_whole_pixels_only(selection: tuple[FrameLayout, tuple[An
     plan = planned(layout, key, max_gap=0)
     tiles, channels, rows, cols, samples = plan.selection.shape
     pixels = (tiles - len(plan.missing)) * rows * cols
-    assert plan.bytes_fetched == pixels * layout.pixel_size * (plan.selection.size > 0)
+    assert plan.bytes_fetched == pixels * layout.pixel_bytes * (plan.selection.size > 0)
     assert plan.bytes_needed == pixels * channels * samples * layout.dtype.itemsize
 
 
@@ -160,9 +160,9 @@ def test_large_frame_is_split_at_rows() -> None:
     layout = layout_of((("T", 2),), 1, 4096, 4096)
     plan = planned(layout, (slice(None),) * 3)
     sizes = plan.stops - plan.starts
-    assert sizes.sum() == layout.frame_size * 2
+    assert sizes.sum() == layout.frame_bytes * 2
     assert sizes.max() <= 2 * MAX_REQUEST_BYTES
-    assert plan.requests >= 2 * layout.frame_size // (2 * MAX_REQUEST_BYTES)
+    assert plan.requests >= 2 * layout.frame_bytes // (2 * MAX_REQUEST_BYTES)
 
 
 def test_small_frames_are_read_together() -> None:
@@ -175,7 +175,7 @@ def test_missing_frames_are_not_read() -> None:
     layout = layout_of((("T", 4),), 1, 3, 3, missing=(1, 2))
     plan = planned(layout, (slice(None),) * 3, max_gap=0)
     assert plan.missing.tolist() == [1, 2]
-    assert plan.bytes_fetched == plan.bytes_needed == 2 * layout.frame_size
+    assert plan.bytes_fetched == plan.bytes_needed == 2 * layout.frame_bytes
     image = np.arange(36, dtype="<u2").reshape(4, 3, 3)
     image[1:3] = 0
     result = carried_out(plan, file_of(layout, image))
@@ -284,6 +284,10 @@ def test_best_gap_is_about_as_quick_as_any(
         counts = np.array([plan.requests]), np.array([plan.bytes_fetched])
         return float(link.seconds(*counts, concurrency)[0])
 
-    pixels = {0, 10**9} | {n * layout.pixel_size for n in range(1, 13)}
-    rows = {layout.row_stride * n - layout.pixel_size * m for n in range(1, 12) for m in range(13)}
+    pixels = {0, 10**9} | {n * layout.pixel_bytes for n in range(1, 13)}
+    rows = {
+        layout.row_stride_bytes * n - layout.pixel_bytes * m
+        for n in range(1, 12)
+        for m in range(13)
+    }
     assert seconds(None) <= min(map(seconds, pixels | rows)) * 1.150001

@@ -30,7 +30,7 @@ def usual_length(lengths: NDArray[np.int64]) -> int | None:
 
 
 def presume_frame_offsets(
-    chunk_map: ChunkMap, count: int, frame_size: int | None, skip: int = USUAL_DATA_OFFSET
+    chunk_map: ChunkMap, count: int, frame_bytes: int | None, skip: int = USUAL_DATA_OFFSET
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Presume where the frames' data lies, and check it against the neighbouring chunks.
 
@@ -45,7 +45,7 @@ def presume_frame_offsets(
         The index of the file.
     count : int
         Number of frames of the image; frames of the map beyond it are left out.
-    frame_size : int or None
+    frame_bytes : int or None
         Bytes of one padded frame where it is stored uncompressed, None where frames are compressed.
     skip : int
         Bytes from the start of a frame's chunk to its data.
@@ -71,11 +71,11 @@ def presume_frame_offsets(
 
     room = chunk_map.room(chunk_offset)
     doubtful = np.zeros(count, bool)
-    if frame_size is None:
+    if frame_bytes is None:
         data_length = np.where(data_length < 0, room - skip, data_length)
     else:
         doubtful |= (data_length >= 0) & (data_length != usual_length(data_length))
-        data_length = np.where(present, TIMESTAMP_BYTES + frame_size, -1)
+        data_length = np.where(present, TIMESTAMP_BYTES + frame_bytes, -1)
     slack = room - (skip + data_length)
     doubtful |= (slack < 0) | (slack >= CHUNK_ALIGNMENT) | (data_length < 0)
     doubtful |= (chunk_offset % CHUNK_ALIGNMENT != 0) | np.isin(chunk_offset, chunk_map.shared)

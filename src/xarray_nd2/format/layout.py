@@ -80,7 +80,7 @@ class ImageShape:
         Size of one frame; `samples` is 3 or 4 for RGB(A), otherwise 1.
     dtype : numpy.dtype
         Of one component, little-endian.
-    row_stride : int
+    row_stride_bytes : int
         Bytes from one row to the next.
     compression : {"none", "lossless"}
         "lossless" is one zlib stream of the whole padded frame.
@@ -92,7 +92,7 @@ class ImageShape:
     width: int
     samples: int
     dtype: np.dtype[np.generic]
-    row_stride: int
+    row_stride_bytes: int
     compression: Literal["none", "lossless"]
 
     @property
@@ -127,14 +127,14 @@ class ImageShape:
         return math.prod(self.loop_shape)
 
     @property
-    def pixel_size(self) -> int:
+    def pixel_bytes(self) -> int:
         """Bytes of one pixel, all components."""
         return self.channels * self.samples * self.dtype.itemsize
 
     @property
-    def frame_size(self) -> int:
+    def frame_bytes(self) -> int:
         """Bytes of one decoded frame, padding included."""
-        return self.height * self.row_stride
+        return self.height * self.row_stride_bytes
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -24,7 +24,7 @@ from xarray_nd2.io.retry import read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
 from xarray_nd2.io.urls import host_of
-from xarray_nd2.read.link import DEFAULT_LINKS, Answer
+from xarray_nd2.read.link import DEFAULT_LINKS, AnswerTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -150,7 +150,9 @@ class ByteSource:
             if is_of_empty_object(error):
                 return ObjectFacts(0, None), b"", b""
             raise
-        self._observer(transport).observe([_answer(asked, part) for part in (first, last) if part])
+        self._observer(transport).observe(
+            [_times_of(asked, part) for part in (first, last) if part]
+        )
         end = max(0, facts.size - tail)
         if last is None or (last.start, len(last.data), last.facts) != (
             end,
@@ -260,7 +262,7 @@ class ByteSource:
         opening: bool = False,
     ) -> None:
         remaining = enumerate(ranges)
-        answers: list[Answer] = []
+        answers: list[AnswerTimes] = []
         process = this_process()
         in_flight = process.slots(transport.loop)
 
@@ -271,7 +273,7 @@ class ByteSource:
                 async with in_flight.one(max_concurrency, stop - start):
                     asked = time.monotonic()
                     part = await self._read_one(transport, start, stop)
-                    answers.append(_answer(asked, part))
+                    answers.append(_times_of(asked, part))
                     if len(part.data) <= MAX_INLINE_DECODE_BYTES:
                         deliver(index, part.data)
                     else:
@@ -326,8 +328,8 @@ def _wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> 
         future.cancel()  # when this thread was interrupted while it waited
 
 
-def _answer(asked: float, part: Part) -> Answer:
-    return Answer(asked, part.first_byte, time.monotonic(), len(part.data))
+def _times_of(asked: float, part: Part) -> AnswerTimes:
+    return AnswerTimes(asked, part.first_byte, time.monotonic(), len(part.data))
 
 
 async def _read_last(transport: Transport, count: int) -> Part | None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from xarray_nd2.metadata.space import pixel_size
+from xarray_nd2.metadata.space import pixel_size_um
 
 if TYPE_CHECKING:
     import nd2
@@ -18,7 +18,7 @@ def read_image_attrs(file: nd2.ND2File) -> dict[str, Any]:
         "long_name": "intensity",
         "bits_significant": int(file.attributes.bitsPerComponentSignificant),
     }
-    pixel = pixel_size(file)
+    pixel = pixel_size_um(file)
     if pixel is not None:
         attrs["pixel_size_um"] = list(pixel)
     microscope = next((c.microscope for c in file.metadata.channels or []), None)

@@ -92,26 +92,26 @@ def read_image_shape(file: nd2.ND2File, raw: Mapping[str, Any], stored: StoredFr
     if channels * samples != components or samples not in (1, 3, 4):
         channels, samples = components, 1
     row = width * components * dtype.itemsize
-    row_stride = operator.index(attributes.widthBytes or row)
+    row_stride_bytes = operator.index(attributes.widthBytes or row)
     if (
         not (0 < height <= _MAX_SIDE_PIXELS and 0 < width <= _MAX_SIDE_PIXELS)
         or not 0 < components <= MAX_COMPONENTS
-        or row_stride < row
+        or row_stride_bytes < row
     ):
         raise ND2FormatError(
             f"impossible frames: {width} by {height} pixels of {components} components, "
-            f"{row_stride} bytes a row"
+            f"{row_stride_bytes} bytes a row"
         )
     compression: Literal["none", "lossless"] = (
         "lossless" if attributes.compressionType == "lossless" else "none"
     )
     most = stored.size if compression == "none" else stored.largest * _MAX_INFLATION_RATIO
-    if height * row_stride > most:
+    if height * row_stride_bytes > most:
         raise ND2FormatError(
-            f"a frame is said to take {height * row_stride} bytes, of which there can be {most}"
+            f"a frame is said to take {height * row_stride_bytes} bytes, of which there can be {most}"
         )
     return ImageShape(
-        _loops(file, stored), channels, height, width, samples, dtype, row_stride, compression
+        _loops(file, stored), channels, height, width, samples, dtype, row_stride_bytes, compression
     )
 
 

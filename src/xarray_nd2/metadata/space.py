@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.label import Coordinate
 
 
-def pixel_size(file: nd2.ND2File) -> tuple[float, float] | None:
+def pixel_size_um(file: nd2.ND2File) -> tuple[float, float] | None:
     """Height and width of a pixel in µm; None where the file was not calibrated, or tells nonsense."""
     channels = file.metadata.channels or []
     if not channels or not all(channels[0].volume.axesCalibrated[:2]):
@@ -30,7 +30,7 @@ def pixel_size(file: nd2.ND2File) -> tuple[float, float] | None:
 
 def pixel_axes(file: nd2.ND2File, image: ImageShape) -> dict[str, Coordinate]:
     """Labels along Y and X: µm, or numbers where the file was not calibrated."""
-    pixel = pixel_size(file)
+    pixel = pixel_size_um(file)
     axes: dict[str, Coordinate] = {}
     for number, (dim, size) in enumerate((("Y", image.height), ("X", image.width))):
         if pixel is None:

@@ -46,12 +46,12 @@ def read_layout(reader: FileReader, chunk_map: ChunkMap, image: ImageShape) -> F
         The frames are not in the file, or of another size than the image.
     """
     count = image.frame_count
-    frame_size = image.frame_size if image.compression == "none" else None
+    frame_bytes = image.frame_bytes if image.compression == "none" else None
     first = _first_frame(reader, chunk_map)
-    if frame_size is not None and first is not None:
+    if frame_bytes is not None and first is not None:
         _check_length(chunk_map, image, first[1])
     skip = USUAL_DATA_OFFSET if first is None else first[0]
-    offset, length, doubtful = presume_frame_offsets(chunk_map, count, frame_size, skip)
+    offset, length, doubtful = presume_frame_offsets(chunk_map, count, frame_bytes, skip)
     if first is None:  # there is nothing to go by
         doubtful = offset != MISSING_OFFSET
     elif skip == CHUNK_HEADER.size + len(frame_name(first[2])):
@@ -83,13 +83,13 @@ def _first_frame(reader: FileReader, chunk_map: ChunkMap) -> tuple[int, int, int
 
 def _check_length(chunk_map: ChunkMap, image: ImageShape, length: int) -> None:
     """Check that the frames are as long as the image's size makes them; `length` is of the first."""
-    expected = TIMESTAMP_BYTES + image.frame_size
-    most = expected + max(MAX_SURPLUS_BYTES, image.row_stride)
+    expected = TIMESTAMP_BYTES + image.frame_bytes
+    most = expected + max(MAX_SURPLUS_BYTES, image.row_stride_bytes)
     lengths = {length, usual_length(chunk_map.frame_length)} - {None}
     if not any(expected <= told < most for told in lengths if told is not None):
         raise ND2FormatError(
             f"frames of {length - TIMESTAMP_BYTES} bytes cannot be {image.height} rows of "
-            f"{image.row_stride} bytes"
+            f"{image.row_stride_bytes} bytes"
         )
 
 

@@ -33,13 +33,13 @@ def preferred_blocks(layout: FrameLayout, block_bytes: int = BLOCK_BYTES) -> dic
         Pixels or frames along each dimension of the image.
     """
     blocks = dict(layout.sizes)
-    frame_size = layout.height * layout.width * layout.pixel_size
-    frames = max(1, block_bytes // frame_size)
+    frame_bytes = layout.height * layout.width * layout.pixel_bytes
+    frames = max(1, block_bytes // frame_bytes)
     for name, size in reversed(layout.loops):
         # Even parts: 10 frames with room for 8 make blocks of 5.
         blocks[name] = math.ceil(size / math.ceil(size / frames))
         frames = max(1, frames // size)
-    if frame_size > block_bytes and layout.compression == "none":
-        rows = max(1, block_bytes // (layout.width * layout.pixel_size))
+    if frame_bytes > block_bytes and layout.compression == "none":
+        rows = max(1, block_bytes // (layout.width * layout.pixel_bytes))
         blocks["Y"] = math.ceil(layout.height / math.ceil(layout.height / rows))
     return blocks

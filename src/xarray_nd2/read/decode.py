@@ -181,16 +181,16 @@ def _streams(plan: ReadPlan, cache: FrameCache | None) -> Iterator[tuple[range, 
         windows = [0] if selection.shared_window else tiles
         rows = selection.rows[windows]
         rightmost = selection.cols[windows].max()
-        needed = int(rows.max() * layout.row_stride + (rightmost + 1) * layout.pixel_size)
+        needed = int(rows.max() * layout.row_stride_bytes + (rightmost + 1) * layout.pixel_bytes)
         if rows.max() == layout.height - 1:
-            needed = layout.frame_size  # then its checksum can be checked
+            needed = layout.frame_bytes  # then its checksum can be checked
         # What is above the first row is kept for later only where that is little.
-        keep_from = 0 if cache and cache.fits(needed) else int(rows.min()) * layout.row_stride
+        keep_from = 0 if cache and cache.fits(needed) else int(rows.min()) * layout.row_stride_bytes
         frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
         stop = start + int(layout.lengths.take(np.array(frame)))
         yield (
             range(first, last),
-            FrameStream(frame, start, stop, keep_from, needed, layout.frame_size),
+            FrameStream(frame, start, stop, keep_from, needed, layout.frame_bytes),
             needed,
         )
 
@@ -202,7 +202,7 @@ def _copy_frame(
     layout = plan.layout
     for strip in strips:
         rows, cols = _positions(plan, strip)
-        at = int(rows.min()) * layout.row_stride + int(cols.min()) * layout.pixel_size
+        at = int(rows.min()) * layout.row_stride_bytes + int(cols.min()) * layout.pixel_bytes
         _copy(plan, pixels, strip, memoryview(frame), at - first)
 
 
@@ -243,7 +243,7 @@ def _copy(
         layout.dtype,
         data,
         at,
-        (step, layout.row_stride, layout.pixel_size, layout.samples * item, item),
+        (step, layout.row_stride_bytes, layout.pixel_bytes, layout.samples * item, item),
     )
     wanted = (rows - top, cols - left, selection.channels[window], selection.samples[window])
     for axis, positions in enumerate(wanted, start=1):

@@ -46,12 +46,12 @@ class FrameStream:
         Where the stream lies in the file.
     first, needed : int
         Bytes of the frame: the first one to keep, and how many to inflate.
-    frame_size : int
+    frame_bytes : int
         Bytes of the whole frame. If all are needed, the end of the stream is checked as well.
     """
 
     def __init__(
-        self, frame: int, start: int, stop: int, first: int, needed: int, frame_size: int
+        self, frame: int, start: int, stop: int, first: int, needed: int, frame_bytes: int
     ) -> None:
         self.frame = frame
         self.start = start
@@ -59,8 +59,8 @@ class FrameStream:
         self.first = first
         self._stop = stop
         self._needed = needed
-        self._whole = needed == frame_size
-        self._rate = (stop - start) / frame_size  # bytes of the stream for one of the frame
+        self._whole = needed == frame_bytes
+        self._rate = (stop - start) / frame_bytes  # bytes of the stream for one of the frame
         self._inflater: Any = _zlib.decompressobj()
         self._parts: list[bytes] = []
         self._inflated = 0

@@ -105,7 +105,7 @@ DEFAULT_LINKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerTimes:
     """Times of one answered request, in seconds of one clock, and the bytes it brought.
 
     Where the arrival of the first byte is not known it is None.
@@ -149,7 +149,7 @@ class LinkObserver:
         """The present estimate."""
         return self._link
 
-    def observe(self, answers: Sequence[Answer]) -> None:
+    def observe(self, answers: Sequence[AnswerTimes]) -> None:
         """Take note of a batch of requests that were made at once."""
         waits = [
             (answer.first_byte or answer.last_byte) - answer.asked

@@ -107,7 +107,7 @@ class ReadPlan:
                 f"{strips.start[lost]}-{strips.stop[lost]} of {size}"
             )
         stored = layout.lengths.take(frames)
-        least = layout.frame_size if layout.compression == "none" else 1
+        least = layout.frame_bytes if layout.compression == "none" else 1
         stored[self.missing] = least
         short = np.flatnonzero(stored < least)
         if len(short):

@@ -84,7 +84,7 @@ def gaps_between(
         end = begin + lengths[first]
         apart = begin[1:] - end[:-1]
         return apart, np.ones(len(apart), np.int64), int((end - begin).sum())
-    pixel, stride = layout.pixel_size, layout.row_stride
+    pixel, stride = layout.pixel_bytes, layout.row_stride_bytes
     rows, cols = (np.sort(part) for part in _windows(selection, present))
     span = (cols[:, -1] + 1 - cols[:, 0]) * pixel
     row_gaps = np.diff(rows) * stride - span[:, None]
@@ -157,7 +157,7 @@ def _window_strips(layout: FrameLayout, rows: Ints, cols: Ints, gap: int) -> Str
         number = np.arange(windows)
         zero = np.zeros(windows, np.int64)
         return Strips(number, zero, zero + height, zero, zero + width, zero, zero)
-    pixel, stride = layout.pixel_size, layout.row_stride
+    pixel, stride = layout.pixel_bytes, layout.row_stride_bytes
     if windows == 1 and (np.diff(cols) > 0).all():
         col_bounds = group_bounds((np.diff(cols[0]) - 1) * pixel > gap, width)
         if len(col_bounds) > 2:  # every strip is a part of one row
