@@ -22,7 +22,7 @@ import xarray as xr
 
 from benchmarks._peak_memory import peak_memory_bytes
 from xarray_nd2 import ND2FormatError, ND2UnsupportedError
-from xarray_nd2.format.container import CHUNK_ALIGNMENT, CHUNK_HEADER
+from xarray_nd2.format.container import CHUNK_ALIGNMENT_BYTES, CHUNK_HEADER
 from xarray_nd2.testing.chunks import MAP_ENTRY_VALUES, ChunkWriter
 from xarray_nd2.testing.variant import NUMBER_STRUCTS
 
@@ -48,7 +48,7 @@ EXTREME_INTEGERS = [
     2**62,
     2**63,
 ]
-EXTREME_INTEGERS += [2**64 - CHUNK_ALIGNMENT, 2**64 - 1]
+EXTREME_INTEGERS += [2**64 - CHUNK_ALIGNMENT_BYTES, 2**64 - 1]
 BYTES_OF_NUMBER_TYPE = {int(code): packed.size for code, packed in NUMBER_STRUCTS.items()}
 LITE_VARIANT_RECORD = re.compile(
     rb"([\x01-\x06\x08\x09\x0b])([\x02-\x40])((?:[A-Za-z0-9_]\0){1,63})\0\0"
@@ -91,7 +91,7 @@ def rewritten(data: bytes, replaced: Mapping[bytes, bytes]) -> bytes:
 
 
 def truncate(rng: Random, data: bytearray) -> None:
-    step = int(rng.choice([1, 8, CHUNK_ALIGNMENT]))
+    step = int(rng.choice([1, 8, CHUNK_ALIGNMENT_BYTES]))
     del data[int(rng.integers(0, len(data))) // step * step :]
 
 
@@ -122,20 +122,20 @@ def overwrite_metadata(rng: Random, data: bytearray) -> None:
 
 
 def move_blocks(rng: Random, data: bytearray) -> None:
-    blocks = len(data) // CHUNK_ALIGNMENT
-    one, other = (int(at) * CHUNK_ALIGNMENT for at in rng.integers(0, blocks, 2))
+    blocks = len(data) // CHUNK_ALIGNMENT_BYTES
+    one, other = (int(at) * CHUNK_ALIGNMENT_BYTES for at in rng.integers(0, blocks, 2))
     way = rng.integers(0, 4)
     if way == 0:
-        data[one : one + CHUNK_ALIGNMENT], data[other : other + CHUNK_ALIGNMENT] = (
-            data[other : other + CHUNK_ALIGNMENT],
-            data[one : one + CHUNK_ALIGNMENT],
+        data[one : one + CHUNK_ALIGNMENT_BYTES], data[other : other + CHUNK_ALIGNMENT_BYTES] = (
+            data[other : other + CHUNK_ALIGNMENT_BYTES],
+            data[one : one + CHUNK_ALIGNMENT_BYTES],
         )
     elif way == 1:
         del data[one : one + int(rng.integers(1, 9000))]
     elif way == 2:
-        data[one:one] = data[other : other + CHUNK_ALIGNMENT]
+        data[one:one] = data[other : other + CHUNK_ALIGNMENT_BYTES]
     else:
-        data[one : one + CHUNK_ALIGNMENT] = data[other : other + CHUNK_ALIGNMENT]
+        data[one : one + CHUNK_ALIGNMENT_BYTES] = data[other : other + CHUNK_ALIGNMENT_BYTES]
 
 
 def lie_in_map(rng: Random, data: bytearray) -> None:
@@ -144,7 +144,7 @@ def lie_in_map(rng: Random, data: bytearray) -> None:
         place, other = (places[i] for i in rng.integers(0, len(places), 2))
         offset, length = MAP_ENTRY_VALUES.unpack_from(data, place)
         elsewhere = MAP_ENTRY_VALUES.unpack_from(data, other)[0]
-        nearby = int(rng.choice([-CHUNK_ALIGNMENT, -1, 1, 16, CHUNK_ALIGNMENT, 40_000]))
+        nearby = int(rng.choice([-CHUNK_ALIGNMENT_BYTES, -1, 1, 16, CHUNK_ALIGNMENT_BYTES, 40_000]))
         lies = [elsewhere, offset + nearby, int(rng.integers(0, len(data))), _extreme(rng)]
         if rng.random() < 0.7:
             offset = lies[int(rng.integers(0, len(lies)))]
@@ -174,8 +174,8 @@ def lie_at_the_end(rng: Random, data: bytearray) -> None:
     lies = [
         _extreme(rng),
         location + 1,
-        location - CHUNK_ALIGNMENT,
-        CHUNK_ALIGNMENT,
+        location - CHUNK_ALIGNMENT_BYTES,
+        CHUNK_ALIGNMENT_BYTES,
         0,
         len(data) - 40,
     ]

@@ -17,7 +17,7 @@ from xarray_nd2.errors import ND2FormatError, ND2UnsupportedError
 CHUNK_MAGIC: Final = 0x0ABECEDA
 CHUNK_HEADER: Final = struct.Struct("<IIQ")
 """Magic, length of the name area, length of the data."""
-CHUNK_ALIGNMENT: Final = 4096
+CHUNK_ALIGNMENT_BYTES: Final = 4096
 """Bytes of which every chunk's offset is a multiple."""
 FILE_SIGNATURE: Final = b"ND2 FILE SIGNATURE CHUNK NAME01!"
 MAP_NAME: Final = b"ND2 FILEMAP SIGNATURE NAME 0001!"

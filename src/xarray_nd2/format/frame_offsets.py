@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from xarray_nd2.format.container import CHUNK_ALIGNMENT
+from xarray_nd2.format.container import CHUNK_ALIGNMENT_BYTES
 from xarray_nd2.format.layout import MISSING_OFFSET
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TIMESTAMP_BYTES: Final = 8
 """The acquisition time before a frame's pixels: float64, milliseconds."""
-USUAL_DATA_OFFSET: Final = CHUNK_ALIGNMENT - TIMESTAMP_BYTES
+USUAL_DATA_OFFSET: Final = CHUNK_ALIGNMENT_BYTES - TIMESTAMP_BYTES
 """Bytes from the start of a frame's chunk to its data in files of NIS-Elements."""
 
 
@@ -77,8 +77,10 @@ def presume_frame_offsets(
         doubtful |= (data_length >= 0) & (data_length != usual_length(data_length))
         data_length = np.where(present, TIMESTAMP_BYTES + frame_bytes, -1)
     slack = room - (skip + data_length)
-    doubtful |= (slack < 0) | (slack >= CHUNK_ALIGNMENT) | (data_length < 0)
-    doubtful |= (chunk_offset % CHUNK_ALIGNMENT != 0) | np.isin(chunk_offset, chunk_map.shared)
+    doubtful |= (slack < 0) | (slack >= CHUNK_ALIGNMENT_BYTES) | (data_length < 0)
+    doubtful |= (chunk_offset % CHUNK_ALIGNMENT_BYTES != 0) | np.isin(
+        chunk_offset, chunk_map.shared
+    )
     numbers, times = np.unique(index, return_counts=True)
     doubtful[numbers[times > 1]] = True
     data_offset = np.where(present, chunk_offset + skip, MISSING_OFFSET)

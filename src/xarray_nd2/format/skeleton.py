@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from xarray_nd2.format.container import (
-    CHUNK_ALIGNMENT,
+    CHUNK_ALIGNMENT_BYTES,
     CHUNK_HEADER,
     CHUNK_MAGIC,
     FILE_FOOTER,
@@ -51,4 +51,4 @@ def build_skeleton(signature: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
 
 
 def _padded(chunk: bytes) -> bytes:
-    return chunk + bytes(-len(chunk) % CHUNK_ALIGNMENT)
+    return chunk + bytes(-len(chunk) % CHUNK_ALIGNMENT_BYTES)

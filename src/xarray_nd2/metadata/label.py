@@ -13,7 +13,7 @@ Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known to
-_LONGEST_NAME: Final = (
+_MAX_NAME_CHARACTERS: Final = (
     255  # characters; an array of names takes as much for each as for the longest
 )
 
@@ -38,7 +38,7 @@ def distinct_names(names: list[str]) -> list[str]:
     taken: dict[str, int] = {}
     result = []
     for given in names:
-        name = distinct = str(given)[:_LONGEST_NAME]
+        name = distinct = str(given)[:_MAX_NAME_CHARACTERS]
         while distinct in taken:
             taken[name] += 1
             distinct = f"{name} ({taken[name]})"

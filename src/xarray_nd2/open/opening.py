@@ -14,7 +14,7 @@ import numpy as np
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.chunk_map import parse_chunk_map
 from xarray_nd2.format.container import (
-    CHUNK_ALIGNMENT,
+    CHUNK_ALIGNMENT_BYTES,
     CHUNK_HEADER,
     MAP_NAME,
     SIGNATURE_BYTES,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _END_BYTES: Final = 256 * 1024  # read at once from each end of the file
 _FIRST_MAP_BYTES: Final = 4 * 1024 * 1024  # of a map that is not in the end; its header tells more
 _MAP_SLACK_BYTES: Final = 64 * 1024  # that a map may have behind its entries
-_NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT  # of a chunk at most, before its data
+_NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT_BYTES  # of a chunk at most, before its data
 _MAX_METADATA_BYTES: Final = 256 * 1024 * 1024  # of one chunk
 
 

@@ -6,7 +6,7 @@ in the sizes they had since the last one of the same kind. Every header is still
 that is not where it was presumed ends a batch.
 
 That takes at most two small requests for a chunk and two round trips, but only one for up to
-`_MAX_PRESUMED` frames of the same size; headers close to each other share a request. Nothing is made
+`_MAX_PRESUMED_HEADERS` frames of the same size; headers close to each other share a request. Nothing is made
 up: what is not found is missing.
 """
 
@@ -20,7 +20,12 @@ import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.chunk_map import ChunkExtent, ChunkMap
-from xarray_nd2.format.container import CHUNK_ALIGNMENT, CHUNK_HEADER, CHUNK_MAGIC, FRAME_SEQUENCE
+from xarray_nd2.format.container import (
+    CHUNK_ALIGNMENT_BYTES,
+    CHUNK_HEADER,
+    CHUNK_MAGIC,
+    FRAME_SEQUENCE,
+)
 from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.open.file_reader import MAX_GAP_BYTES
 
@@ -30,8 +35,8 @@ if TYPE_CHECKING:
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.open.file_reader import FileReader
 
-_MAX_PRESUMED: Final = 4096  # headers that are presumed and read at once
-_LONGEST_CYCLE: Final = 64  # chunks
+_MAX_PRESUMED_HEADERS: Final = 4096  # headers that are presumed and read at once
+_MAX_CYCLE_CHUNKS: Final = 64  # chunks
 _HEADER_BYTES: Final = 256  # that hold a chunk's header and its name
 _READ_AHEAD_BYTES: Final = 256 * 1024  # behind a header where the next ones are likely in them
 _NUMBERED_NAME: Final = re.compile(rb"(.*)\|(\d{1,12})!", re.DOTALL)
@@ -51,7 +56,7 @@ class Chunk:
     @property
     def stop(self) -> int:
         """Where the next chunk starts."""
-        return -(-self.end // CHUNK_ALIGNMENT) * CHUNK_ALIGNMENT
+        return -(-self.end // CHUNK_ALIGNMENT_BYTES) * CHUNK_ALIGNMENT_BYTES
 
     @property
     def kind(self) -> bytes:
@@ -171,8 +176,8 @@ def find_chunks(reader: FileReader) -> FoundChunks:
             found += 1
         if not found:
             return FoundChunks(chunks, chunk, at, reader.size)
-        cycle = [c.stop - c.offset for c in chunks[previous + 1 :][:_LONGEST_CYCLE]]
-        ahead = min(2 * ahead, _MAX_PRESUMED) if found == len(places) else 2
+        cycle = [c.stop - c.offset for c in chunks[previous + 1 :][:_MAX_CYCLE_CHUNKS]]
+        ahead = min(2 * ahead, _MAX_PRESUMED_HEADERS) if found == len(places) else 2
 
 
 def _presumed(at: int, cycle: list[int], count: int, size: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The ND2 container: named chunks in a row, and a map of them at the end of the file.
 
 A chunk is a header (magic number, length of the name area, length of the data), the name area (the
-name, then zeros) and the data. Chunks start at multiples of `CHUNK_ALIGNMENT` bytes; the name
+name, then zeros) and the data. Chunks start at multiples of `CHUNK_ALIGNMENT_BYTES` bytes; the name
 area of metadata is as long as it takes for the data to end at such a multiple.
 
 The constants are those of the code that reads, the rest is not shared with it; the tests of the
@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from xarray_nd2.format.container import (
-    CHUNK_ALIGNMENT,
+    CHUNK_ALIGNMENT_BYTES,
     CHUNK_HEADER,
     CHUNK_MAGIC,
     FILE_SIGNATURE,
@@ -87,4 +87,4 @@ class ChunkWriter:
 
 
 def _aligned(size: int) -> int:
-    return -(-size // CHUNK_ALIGNMENT) * CHUNK_ALIGNMENT
+    return -(-size // CHUNK_ALIGNMENT_BYTES) * CHUNK_ALIGNMENT_BYTES
