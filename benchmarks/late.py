@@ -151,7 +151,7 @@ def _megabytes_with_dask_array(server: Any, compute: Any, name: str) -> str:
 def _start_computing(url: str, with_dask_array: bool) -> Callable[[str], None]:
     warnings.simplefilter("ignore")
     if with_dask_array:
-        from dask_array.xarray import register  # type: ignore[import-not-found]
+        from dask_array.xarray import register
 
         register()
     image = open_ours(url, max_gap=_MAX_GAP_BYTES, chunks={}).image

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -16,7 +15,7 @@ from xarray_nd2.array import ND2BackendArray
 from xarray_nd2.errors import ND2ChangedError
 from xarray_nd2.format.container import CHUNK_HEADER, starts_like_chunk
 from xarray_nd2.format.layout import MISSING_OFFSET
-from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without
+from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without, warn_user
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.urls import looks_like_nd2
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from xarray_nd2.open.opening import OpenedFile
 
 MissingFrames = Literal["zeros", "raise"]
-
-_PACKAGES_THAT_OPEN = ("xarray", "xarray_nd2")
 
 
 class ND2BackendEntrypoint(BackendEntrypoint):
@@ -166,9 +163,8 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     missing = layout.offsets.values() == MISSING_OFFSET
     if missing.any():
         what = "read as zeros" if array.missing_frames == "zeros" else "cannot be read"
-        _warn(
-            opened.source.name,
-            f"{np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
+        warn_user(
+            f"{opened.source.name}: {np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
             f"and {what}; see the coordinate frame_valid",
         )
         coordinates["frame_valid"] = (
@@ -183,7 +179,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
     )
     if opened.rescued:
         dataset.attrs["rescued"] = opened.rescued
-        _warn(opened.source.name, opened.rescued)
+        warn_user(f"{opened.source.name}: {opened.rescued}")
     # Set here so that xarray does not put a signed URL there.
     dataset.encoding["source"] = opened.source.name
     return dataset
@@ -194,16 +190,3 @@ def _lazy(array: ND2BackendArray) -> indexing.LazilyIndexedArray:
     with going_on_without(REGIONS_ARE_SLOW):
         from xarray_nd2.lazy_chain import LazyImage as lazy  # noqa: N813
     return lazy(array)
-
-
-def _warn(name: str, what: str) -> None:
-    """Warn where the file was opened, outside of xarray and of this package."""
-    import warnings
-
-    level, frame = 1, sys._getframe()  # noqa: SLF001  (of inspect, which is slow)
-    while (
-        frame.f_back
-        and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES_THAT_OPEN
-    ):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(f"{name}: {what}", UserWarning, stacklevel=level)

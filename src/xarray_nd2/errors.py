@@ -15,16 +15,6 @@ Every one of them can be copied and pickled, so a dask worker can send it to the
 
 from __future__ import annotations
 
-__all__ = [
-    "ND2ChangedError",
-    "ND2Error",
-    "ND2FormatError",
-    "ND2NotFoundError",
-    "ND2PermissionError",
-    "ND2SourceError",
-    "ND2UnsupportedError",
-]
-
 
 class ND2Error(Exception):
     """Base class of every error this package raises on purpose.
@@ -40,7 +30,13 @@ class ND2Error(Exception):
     def __init__(self, message: str, url: str | None = None) -> None:
         self.message = message
         self.url = url
-        super().__init__(message if url is None else f"{url}: {message}")
+        super().__init__(str(self))
+
+    def name_file(self, url: str) -> None:
+        """Give the error the name of the file, where it has none."""
+        if self.url is None:
+            self.url = url
+            self.args = (str(self),)
 
     def __str__(self) -> str:
         # OSError would print its arguments its own way.

@@ -1,10 +1,12 @@
 """What builds on private names of dask and xarray may fail with any of their releases.
 
-Then opening and reading go on by what they document, which reads more, and one warning says so.
+Then opening and reading go on by what they document, which reads more or takes longer, and one warning
+says so.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 CROPS_READ_MORE: Final = "crops of dask arrays read more than they need"
 REGIONS_ARE_SLOW: Final = "selections of many points take longer to prepare"
+
+_CALLERS_OF_US: Final = frozenset({"xarray_nd2", "xarray", "dask", "contextlib"})
 
 
 @contextmanager
@@ -34,4 +38,12 @@ def going_on_without(consequence: str) -> Iterator[None]:
         if consequence not in warned_of:
             warned_of.add(consequence)
             cause = f"{type(error).__name__}: {error}"
-            warnings.warn(f"xarray-nd2: {consequence}; {cause}", RuntimeWarning, stacklevel=3)
+            warn_user(f"xarray-nd2: {consequence}; {cause}", RuntimeWarning)
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user, outside of this package and of those that call it."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001  (of inspect, which is slow)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _CALLERS_OF_US:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

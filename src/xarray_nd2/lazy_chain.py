@@ -3,7 +3,7 @@
 xarray puts the array of a backend behind lazy arrays of its own, each of which may hold a key. What
 a `DataArray` selects of a file is found by walking through them; and one of them is replaced by
 `LazyImage`. Where xarray's names have changed, importing this file fails, and images open with what
-xarray documents for backends.
+xarray documents for backends: `LazilyIndexedArray`, and the kinds of key that `array` is given.
 
 `LazyImage` can be deleted once xarray keeps the arrays of a vectorized key as they were given, and
 `find_nd2_array` once it tells which selection of a backend's array a variable is.

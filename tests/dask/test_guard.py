@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -192,3 +193,27 @@ def test_dask_fails_with_what_it_is_given(
     register = sys.modules["xarray_nd2.dask.register"]
     monkeypatch.setattr(register, "join_crops", lambda *_: "not a graph")
     assert len(open_and_read(run)) == 1
+
+
+def test_what_another_optimization_raises_is_not_for_us_to_say(
+    run: Path, plain_dask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(dsk: Any, keys: Any, **kwargs: Any) -> Any:
+        raise ValueError("of another library")
+
+    monkeypatch.setattr(da.Array, "__dask_optimize__", staticmethod(fail))
+    crop = xr.open_dataset(run, chunks={}).image[..., :3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="of another library") as caught:
+            crop.compute()
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_the_warning_is_at_the_line_of_the_user(
+    run: Path, plain_dask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xarray_nd2.dask.tasks", None)
+    with pytest.warns(RuntimeWarning, match="crops of dask arrays read more") as caught:
+        xr.open_dataset(run)
+    assert [warning.filename for warning in caught] == [__file__]

@@ -14,8 +14,8 @@ import xarray as xr
 from fsspec.core import OpenFile
 from upath import UPath
 
-from xarray_nd2.io.choose import connect
-from xarray_nd2.io.cloud import S3Transport
+from xarray_nd2 import ND2SourceError
+from xarray_nd2.io.retry import MAX_FUTILE_ATTEMPTS
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.testing import Fault, write_nd2
 
@@ -50,6 +50,7 @@ def test_a_users_filesystem_is_not_altered(way: str, options: dict[str, Any], s3
     else:
         target = UPath(url, **options) if way == "upath" else OpenFile(fs, "bucket/own.nd2")
         assert target.fs is fs
+    fs.connect()
     before = dict(vars(fs))
     ds = xr.open_dataset(target, engine="nd2", cache=False, **given)
     np.testing.assert_array_equal(ds.image.values, FRAMES)
@@ -64,17 +65,48 @@ def test_the_source_holds_what_the_user_gave(options: dict[str, Any]) -> None:
     source = ByteSource.of(OpenFile(fs, "bucket/own.nd2")).begin(9, 9)[0]
     assert isinstance(source.target, tuple)
     assert source.target[0] is fs
-    transport = connect(source.target, {})
-    assert isinstance(transport, S3Transport)
-    assert transport._fs.retries == 1
     assert type(pickle.loads(pickle.dumps(source)).target[0]) is s3fs.S3FileSystem
 
 
-def test_another_kind_of_filesystem_is_used_as_it_is(options: dict[str, Any]) -> None:
+def test_one_attempt_of_any_kind_of_filesystem(options: dict[str, Any], s3: S3Server) -> None:
     class Mine(s3fs.S3FileSystem):  # type: ignore[misc]
         pass
 
-    fs = Mine(**options)
-    transport = connect((fs, "bucket/own.nd2"), {})
-    assert isinstance(transport, S3Transport)
-    assert transport._fs is fs
+    for kind in (s3fs.S3FileSystem, Mine):
+        file = OpenFile(kind(**options), "bucket/own.nd2")
+        ds = xr.open_dataset(file, engine="nd2", max_gap=1000)  # for one request
+        s3.log.clear()
+        s3.faults = lambda *_: Fault(500)
+        with pytest.raises(ND2SourceError):
+            ds.image.isel(T=1).load()
+        assert s3.log.requests == MAX_FUTILE_ATTEMPTS
+        s3.faults = None
+
+
+def test_what_a_user_changes_later_counts(options: dict[str, Any], s3: S3Server) -> None:
+    """Settings of the filesystem, and credentials of one that was made anew."""
+    seen: list[str] = []
+    answer = s3.answer
+
+    def answer_and_note(asked: Any) -> Any:
+        seen.append(
+            f"{asked.headers.get('authorization')} {asked.headers.get('x-amz-request-payer')}"
+        )
+        return answer(asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3, "answer", answer_and_note)
+        given = {name: value for name, value in options.items() if name not in ("key", "secret")}
+        for key in ("OLDKEY", "NEWKEY"):
+            patch.setenv("AWS_ACCESS_KEY_ID", key)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+            fs = s3fs.S3FileSystem(**given, skip_instance_cache=True)
+            seen.clear()
+            ds = xr.open_dataset(OpenFile(fs, "bucket/own.nd2"), engine="nd2")
+            assert seen
+            assert all(f"{key}/" in text for text in seen)
+        fs.req_kw["RequestPayer"] = "requester"
+        seen.clear()
+        ds.image.load()
+        assert seen
+        assert all(text.endswith(" requester") for text in seen)

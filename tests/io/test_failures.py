@@ -213,3 +213,24 @@ def test_errors_of_a_store_survive_pickling(s3: S3Server, pickling: str) -> None
     copied = pickle.loads(pickle.dumps(caught.value))
     assert str(copied) == str(caught.value)
     assert "FileNotFoundError: " in str(caught.value.__cause__)
+
+
+def test_an_error_that_is_raised_again_where_it_is_handled() -> None:
+    def raise_again() -> None:
+        try:
+            raise of_aiohttp(403)
+        except aiohttp.ClientError:
+            with nd2_errors(URL_OF_FILE, "opening"):
+                raise
+
+    with pytest.raises(ND2PermissionError) as caught:
+        raise_again()
+    assert "aiohttp.ClientResponseError" in str(caught.value.__cause__)
+
+
+def test_a_copy_is_equal() -> None:
+    with pytest.raises(ND2FormatError) as caught, named_errors(URL_OF_FILE):
+        raise ND2FormatError("cut short")
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert repr(copied) == repr(caught.value)
+    assert copied.args == caught.value.args == (f"{URL_OF_FILE}: cut short",)

@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xarray_nd2 import ND2NotFoundError, ND2SourceError
+from xarray_nd2 import (
+    ND2ChangedError,
+    ND2NotFoundError,
+    ND2PermissionError,
+    ND2SourceError,
+)
+from xarray_nd2.io.failures import StatusError
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.testing import write_nd2
 
@@ -152,3 +158,35 @@ def test_urls_that_are_none(url: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ND2NotFoundError, match="nothing.nd2: there is no such file"):
         xr.open_dataset(tmp_path / "nothing.nd2", engine="nd2")
+
+
+class Failing(io.BytesIO):
+    """An open file whose reads fail once it was opened."""
+
+    error: Exception | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return super().read(size)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PermissionError(13, "not for you"), ND2PermissionError),
+        (StatusError(403, "Forbidden"), ND2PermissionError),
+        (StatusError(404, "Not Found"), ND2NotFoundError),
+        (StatusError(416, "Range Not Satisfiable"), ND2ChangedError),
+        (KeyError("size"), ND2SourceError),
+    ],
+    ids=str,
+)
+def test_reads_that_fail(error: Exception, kind: type[ND2SourceError], run: Path) -> None:
+    file = Failing(run.read_bytes())
+    ds = xr.open_dataset(file, engine="nd2")
+    file.error = error
+    with pytest.raises(ND2SourceError) as caught:
+        ds.image.load()
+    assert type(caught.value) is kind
+    assert str(error) in f"{caught.value.__cause__}"

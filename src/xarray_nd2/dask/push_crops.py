@@ -106,6 +106,9 @@ def broadcast_transpose(block: Any, axes: tuple[int, ...]) -> Any:
     return np.transpose(_with_leading_axes(block, len(axes)), axes)
 
 
+_CROPPING_FUNCTIONS = (crop_block, broadcast_crop, np.transpose, broadcast_transpose)
+
+
 def _with_leading_axes(block: Any, ndim: int) -> Any:
     if not hasattr(block, "ndim"):  # a number that some other task computed
         block = np.asarray(block)
@@ -165,7 +168,10 @@ def _crop_before_operation(key: Key, task: Any, crop_key: Key, crop: Any) -> Gra
     """Tasks that crop first what the task under `key` needs; None where that is not the same."""
     if not (isinstance(key, tuple) and isinstance(crop_key, tuple)):
         return None
-    function, index = called_function(crop), crop_index(crop)
+    function = called_function(crop)
+    if function not in _CROPPING_FUNCTIONS:
+        return None
+    index = crop_index(crop)
     ndim = block_ndim = len(key) - 1  # unless the block was cropped before
     if index is not None and function is broadcast_crop:
         ndim = arguments_of(crop)[0][2]
@@ -175,7 +181,8 @@ def _crop_before_operation(key: Key, task: Any, crop_key: Key, crop: Any) -> Gra
             return None
         how = (function, *arguments_of(crop)[0][1:])
         return _crop_before_concatenation(parts, crop_key, index, how)
-    if not _is_elementwise(task):
+    inputs = _elementwise_inputs(task)
+    if inputs is None:
         return None
     if (axes := transposed_axes(crop)) is not None:
         how = broadcast_transpose, axes
@@ -183,7 +190,6 @@ def _crop_before_operation(key: Key, task: Any, crop_key: Key, crop: Any) -> Gra
         how = broadcast_crop, index, ndim
     else:
         return None
-    inputs = dict.fromkeys(arg.key for arg in _arguments(task) if isinstance(arg, ResultOf))
     names = {need: _key_of_part(number, crop_key) for number, need in enumerate(inputs)}
     cropped = {name: call(name, how[0], ResultOf(need), *how[1:]) for need, name in names.items()}
     return {**cropped, crop_key: with_other_inputs(crop_key, task, names)}
@@ -222,22 +228,19 @@ def _is_empty_slice(part: Any) -> bool:
     return part.start is not None and 0 <= part.start <= part.stop
 
 
-def _arguments(task: Any) -> list[Any]:
-    arguments, by_name = arguments_of(task)
-    return [*arguments, *by_name.values()]
-
-
-def _is_elementwise(task: Any) -> bool:
-    """Whether a task works on each element of its arrays alone."""
+def _elementwise_inputs(task: Any) -> list[Key] | None:
+    """Keys of the arrays of which a task works on each element alone; None if it does not."""
     function = called_function(task)
     if isinstance(function, np.ufunc):
         if function.nout > 1 or function.signature is not None:  # such as matmul
-            return False
+            return None
     elif not isinstance(function, Hashable) or function not in _ELEMENTWISE_FUNCTIONS:
-        return False
-    arguments = _arguments(task)
-    inputs = {arg.key for arg in arguments if isinstance(arg, ResultOf)}
-    return inputs == needs(task) and all(
-        isinstance(arg, (ResultOf, np.dtype, str, type(None))) or np.ndim(arg) == 0
-        for arg in arguments
-    )
+        return None
+    arguments, by_name = arguments_of(task)
+    inputs: dict[Key, None] = {}
+    for argument in (*arguments, *by_name.values()):
+        if isinstance(argument, ResultOf):
+            inputs[argument.key] = None
+        elif not isinstance(argument, (np.dtype, str, type(None))) and np.ndim(argument):
+            return None
+    return list(inputs) if inputs.keys() == needs(task) else None

@@ -53,11 +53,18 @@ class CropsFirst:
 
     def __call__(self, dsk: Any, keys: Any, **kwargs: Any) -> Any:
         """Optimize a graph for the keys that are asked for."""
-        with going_on_without(CROPS_READ_MORE):
+        try:
             joined = join_crops(dsk, keys)
             if joined is not None:
                 return self.then(joined, keys, **kwargs)
-        return self.then(dsk, keys, **kwargs)
+            failed = None
+        except Exception as error:  # noqa: BLE001  (whatever another release may raise)
+            failed = error
+        optimized = self.then(dsk, keys, **kwargs)  # where that fails too, it is not for us to say
+        if failed is not None:
+            with going_on_without(CROPS_READ_MORE):
+                raise failed
+        return optimized
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Graphs are sent to dask's scheduler together with their optimization. One that has not

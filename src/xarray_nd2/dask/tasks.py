@@ -143,7 +143,8 @@ def called_function(task: Any) -> Callable[..., Any] | None:
 
 def arguments_of(task: Any) -> tuple[list[Any], dict[str, Any]]:
     """Arguments of a call by position and by name: `ResultOf` other tasks, or constants."""
-    by_name = {name: _argument(value) for name, value in task.kwargs.items()}
+    named = task.kwargs
+    by_name = {name: _argument(named[name]) for name in named} if named else {}
     return [_argument(value) for value in task.args], by_name
 
 

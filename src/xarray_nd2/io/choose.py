@@ -75,8 +75,26 @@ def connection_key(
 ) -> tuple[Hashable, Hashable]:
     """What tells a file and the way to it from all others, in this process."""
     if isinstance(target, tuple):
-        return target
+        return _SameObject(target[0]), target[1]
     return target, fsspec.utils.tokenize(storage_options)
+
+
+class _SameObject:
+    """A key that only the very same object has.
+
+    Filesystems are equal that were made by the same arguments, at a time of other credentials.
+    """
+
+    __slots__ = ("_object",)
+
+    def __init__(self, given: object) -> None:
+        self._object = given
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameObject) and self._object is other._object
+
+    def __hash__(self) -> int:
+        return id(self._object)
 
 
 def transport_for(fs: Any, path: str) -> Chosen:

@@ -6,7 +6,6 @@ Every answer of these stores tells the size and the entity tag of the object. Th
 
 from __future__ import annotations
 
-import functools
 import time
 from functools import partial
 from typing import Any
@@ -28,13 +27,14 @@ class S3Transport(_CloudTransport):
     """An object of an S3 store, by s3fs."""
 
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__(_without_retries(fs), path)
+        super().__init__(fs, path)
         self._bucket, self._key, self._version = fs.split_path(path)
 
     async def _get(self, range_header: str, start: int | None, count: int) -> Part:
         version = {"VersionId": self._version} if self._version else {}
+        await self._fs.set_session()
         # Until s3fs has a public call that gives the headers of a range along with its bytes.
-        response = await self._fs._call_s3(  # noqa: SLF001
+        response = await _with_one_attempt(self._fs)._call_s3(  # noqa: SLF001
             "get_object", Bucket=self._bucket, Key=self._key, Range=range_header, **version
         )
         first_byte = time.monotonic()
@@ -50,27 +50,16 @@ class S3Transport(_CloudTransport):
         return Part(begin, data, facts, first_byte)
 
 
-def _without_retries(fs: Any) -> Any:
-    """The filesystem, or one like it for ours alone that makes one attempt instead of five.
+def _with_one_attempt(fs: Any) -> Any:
+    """The filesystem as it is now, but that it makes one attempt instead of five.
 
-    Who calls it tries again, and not for minutes. The one that was given may be used elsewhere.
+    Who calls it tries again, and not for minutes. It shares all that the filesystem has, such as its
+    session and credentials, and leaves it as it is, since its user may use it elsewhere.
     """
-    import s3fs
-
-    if type(fs) is not s3fs.S3FileSystem:  # another one may not be made anew by its arguments
-        return fs
-    return _single_attempt_s3()(*fs.storage_args, **fs.storage_options)
-
-
-@functools.cache
-def _single_attempt_s3() -> Any:
-    import s3fs
-
-    class SingleAttemptS3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
-        # fsspec shares instances of each class apart. Until s3fs takes this as an argument.
-        retries = 1
-
-    return SingleAttemptS3FileSystem
+    # Until s3fs takes the number as an argument. Its copy would be the very instance.
+    view = object.__new__(type(fs))
+    vars(view).update(vars(fs), retries=1)
+    return view
 
 
 class GCSTransport(_CloudTransport):

@@ -211,9 +211,11 @@ class named_errors:  # noqa: N801  (read as a word: `with named_errors(url):`)
         self._handled = sys.exception()  # of the caller; it causes nothing that is raised inside
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._handled is error:  # raised again in its own handler
+            self._handled = None
         if not isinstance(error, ND2Error):
             return
-        error.url = error.url or self._url
+        error.name_file(self._url)
         if error.__cause__ is not None:
             error.__cause__ = self._presentable(error.__cause__)
             error.__context__ = None
@@ -222,7 +224,7 @@ class named_errors:  # noqa: N801  (read as a word: `with named_errors(url):`)
 
     def _presentable(self, error: BaseException) -> BaseException:
         """An exception, if it and all behind it may be shown and sent on; otherwise their text."""
-        behind = {id(self._handled): error, id(error): error}
+        behind = {id(self._handled): error, id(error): error}  # the former is not looked at
         waiting = [error]
         while waiting:
             part = waiting.pop()
@@ -268,11 +270,12 @@ class nd2_errors(named_errors):  # noqa: N801
         *,
         opened: bool = False,
     ) -> None:
-        self._url, self._where, self._hide, self._opened = url, where, hide, opened
+        super().__init__(url, hide)
+        self._where, self._opened = where, opened
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        super().__exit__(kind, error, traceback)
         if isinstance(error, ND2Error) or not isinstance(error, Exception):
-            super().__exit__(kind, error, traceback)
             return
         made = self._made_of(error)
         try:

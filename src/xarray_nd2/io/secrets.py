@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from xarray_nd2.io.urls import has_scheme, links_of
 
@@ -51,10 +51,17 @@ def without_secrets(text: str, target: object, storage_options: Mapping[str, Any
     >>> without_secrets("no user hush", "s3://bucket/run.nd2", {"secret": "hush", "anon": False})
     'no user ***'
     """
-    secrets = set(_secrets_in(storage_options, under_secret_name=False))
+    given = set(_secrets_in(storage_options, under_secret_name=False))
     if isinstance(target, str):
         user = target.partition("://")[2].rpartition("@")[0]
-        secrets |= set(re.split(r"[/?#@:]", user.partition(":")[2]))
+        given |= set(re.split(r"[/?#@:]", user.partition(":")[2]))
+    # As a client may show it: decoded or encoded as in a URL, or as Python would write it.
+    plain = given | set(map(unquote, given))
+    secrets = (
+        plain
+        | {quote(secret, safe="") for secret in plain}
+        | {repr(secret)[1:-1] for secret in plain}
+    )
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET_CHARACTERS:
             text = text.replace(secret, "***")
@@ -69,8 +76,10 @@ def _secrets_in(options: Any, *, under_secret_name: bool) -> Iterator[str]:
     elif isinstance(options, (list, tuple)):
         for value in options:
             yield from _secrets_in(value, under_secret_name=under_secret_name)
-    elif under_secret_name and isinstance(options, str):
-        yield options
+    elif under_secret_name and isinstance(options, bytes):
+        yield options.decode("latin-1")
+    elif under_secret_name and isinstance(options, (str, int)) and not isinstance(options, bool):
+        yield str(options)
 
 
 def _public_link(link: str) -> str:

@@ -230,13 +230,9 @@ class ByteSource:
 
             def read_in_order(share: list[tuple[int, tuple[int, int]]]) -> None:
                 for index, (start, stop) in share:
-                    try:
+                    with self._reading((start, stop)):
                         data = read(start, stop)
                         _check_length(data, start, stop)
-                    except Exception:
-                        # Only now, for to enter a context takes longer than to read a mapping.
-                        with self._reading((start, stop)):
-                            raise
                     deliver(index, data)
 
             work = list(enumerate(ranges))

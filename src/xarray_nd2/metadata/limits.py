@@ -1,31 +1,45 @@
 """Limits on metadata that is handed to a library that trusts what it reads.
 
-nd2 follows records within records by recursion, each with a copy of its bytes, joins texts two bytes
-at a time, and inflates whatever is compressed. Here its steps are followed without doing the work. What
-else may be wrong with the metadata is left to nd2 to find.
+nd2 follows records within records by recursion, each with a copy of its bytes, makes a list of every
+array of bytes, joins texts two bytes at a time, and inflates whatever is compressed. Here the records
+are walked along without that work, and what it would take is added up. What else may be wrong with
+the metadata is left to nd2 to find.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from typing import Final
+from enum import IntEnum
+from typing import Final, TypeAlias
 
 from xarray_nd2.errors import ND2FormatError
 
 _MAX_CHUNK_BYTES: Final = 2**25
+_MAX_RECORDS: Final = 500_000
 _MAX_INFLATED_BYTES: Final = 2**26  # of one compressed record
 _MAX_COPIED_BYTES: Final = 2**27  # where records hold records
-_MAX_TEXT_BYTES: Final = 2**18  # nd2 takes the square of that
+_MAX_SQUARED_TEXT_BYTES: Final = 2**36  # joining a text takes the square of its length
 _MAX_XML_PARTS: Final = 500_000  # elements and their attributes
+# nd2 puts the tag of an element into a text for each child whose name was there before.
+_LONG_XML_TAG: Final = re.compile(rb"<[^\s/>]{1000}")
 
 _SCALAR_BYTES: Final = {1: 1, 2: 4, 3: 4, 4: 8, 5: 8, 6: 8, 7: 8}
-_TEXT_RECORD, _BYTES_RECORD, _LEVEL_RECORD, _COMPRESSED_RECORD = (
-    8,
-    9,
-    11,
-    76,
-)  # types of records of other sizes
+
+
+class _Record(IntEnum):
+    """Types of records that are no scalars."""
+
+    TEXT = 8
+    BYTES = 9
+    LEVEL = 11
+    COMPRESSED = 76
+
+
+# An array of bytes becomes a list, of 8 bytes for each.
+_COPIES_OF_RECORD: Final = {int(_Record.BYTES): 9}
+_Part: TypeAlias = tuple[bytes, int, int, int]
 
 
 def check_metadata(name: bytes, data: bytes) -> None:
@@ -59,46 +73,60 @@ def check_metadata(name: bytes, data: bytes) -> None:
         problem = "declares a document type"
     elif data.count(b"<") + data.count(b"=") > _MAX_XML_PARTS:
         problem = "has too many elements"
+    elif _LONG_XML_TAG.search(data.replace(b"\0", b"")):
+        problem = "has an element with too long a name"
     if problem:
         raise ND2FormatError(f"the metadata in {name.decode('ascii', 'replace')!r} {problem}")
 
 
 def _problem_of_records(data: bytes) -> str:
     """What is wrong with metadata records, '' for nothing."""
-    copied = 0
+    records = copied = squared_text = 0
     pending = [(data, 0, len(data), 1)]  # bytes, their part, and how many records to read of it
     while pending:
         data, at, end, count = pending.pop()
         if count <= 0 or at + 2 > end:
             continue
-        kind, value = data[at], at + 2 + 2 * data[at + 1]
-        after = value + _SCALAR_BYTES.get(kind, 0)
-        inside = (data, after, after, 0)
-        if kind == _COMPRESSED_RECORD:  # all that is left of these bytes
-            inflated = _inflated(data[at + 12 : end])
-            if len(inflated) == _MAX_INFLATED_BYTES:
-                return "inflates to too much"
-            inside, after = (inflated, 0, len(inflated), 1), end
-        elif kind == _LEVEL_RECORD and value + 12 <= end:
-            items, length = struct.unpack_from("<IQ", data, value)
-            stop = min(at + length, end) if at + length >= value + 12 else end
-            inside, after = (data, value + 12, stop, items), stop + 8 * items  # an offset for each
-        elif kind == _BYTES_RECORD and value + 8 <= end:
-            (size,) = struct.unpack_from("<Q", data, value)
-            after = min(value + 8 + size, end)
-            start = data[value + 8 : min(value + 10, after)]
-            # Records of their own, if they look like it.
-            holds = start[:1] == bytes([_COMPRESSED_RECORD]) or (len(start) == 2 and start[1] > 1)
-            inside = data, value + 8, after, int(holds)
-        elif kind == _TEXT_RECORD:
-            after = _end_of_text(data, value, end)
-            if after - value > _MAX_TEXT_BYTES:
-                return "is too long"
-        copied += inside[2] - inside[1]
+        inside, after = _split_record(data, at, end)
+        if inside is None:
+            return "is compressed wrongly, or inflates to too much"
+        records += 1
+        copied += (inside[2] - inside[1]) * _COPIES_OF_RECORD.get(data[at], 1)
+        squared_text += (after - at) ** 2 if data[at] == _Record.TEXT else 0
+        if records > _MAX_RECORDS:
+            return "has too many records"
+        if squared_text > _MAX_SQUARED_TEXT_BYTES:
+            return "has too long a text"
         if copied >= _MAX_COPIED_BYTES:
-            return "is nested too deeply"
+            return "is nested too deeply, or has too long an array"
         pending += [(data, after, end, count - 1), inside]
     return ""
+
+
+def _split_record(data: bytes, at: int, end: int) -> tuple[_Part | None, int]:
+    """The part of a record that holds records, and where the next record starts.
+
+    The part is None where it does not inflate to what may be looked at.
+    """
+    kind, value = data[at], at + 2 + 2 * data[at + 1]
+    after = value + _SCALAR_BYTES.get(kind, 0)
+    if kind == _Record.COMPRESSED:  # all that is left of these bytes
+        inflated = _inflated(data[at + 12 : end])
+        return None if inflated is None else (inflated, 0, len(inflated), 1), end
+    if kind == _Record.LEVEL and value + 12 <= end:
+        items, length = struct.unpack_from("<IQ", data, value)
+        stop = min(at + length, end) if at + length >= value + 12 else end
+        return (data, value + 12, stop, items), stop + 8 * items  # an offset for each
+    if kind == _Record.BYTES and value + 8 <= end:
+        (size,) = struct.unpack_from("<Q", data, value)
+        after = min(value + 8 + size, end)
+        start = data[value + 8 : min(value + 10, after)]
+        # Records of their own, if they look like it.
+        holds = start[:1] == bytes([_Record.COMPRESSED]) or (len(start) == 2 and start[1] > 1)
+        return (data, value + 8, after, int(holds)), after
+    if kind == _Record.TEXT:
+        after = _end_of_text(data, value, end)
+    return (data, after, after, 0), after
 
 
 def _end_of_text(data: bytes, start: int, end: int) -> int:
@@ -109,9 +137,10 @@ def _end_of_text(data: bytes, start: int, end: int) -> int:
     return end if at < 0 else at + 2
 
 
-def _inflated(stream: bytes) -> bytes:
-    """The stream inflated, up to the most that is allowed; nothing if it is none."""
+def _inflated(stream: bytes) -> bytes | None:
+    """The stream inflated; None if it is damaged, or too large to be."""
     try:
-        return zlib.decompressobj().decompress(stream, _MAX_INFLATED_BYTES)
+        inflated = zlib.decompressobj().decompress(stream, _MAX_INFLATED_BYTES)
     except zlib.error:
-        return b""
+        return None
+    return inflated if len(inflated) < _MAX_INFLATED_BYTES else None
