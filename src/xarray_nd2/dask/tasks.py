@@ -5,13 +5,7 @@ top, so that such a release is noticed when this file is imported: the room is t
 crops read more (see `xarray_nd2.guard`).
 
 The room can be deleted once dask itself makes crops before the operations they follow, and joins
-them with the reading. The package dask-array does so by rewriting expressions; it already reads as
-little as this room in most cases of ``docs/measured/late.md``, but not behind lists of positions,
-concatenation along new axes, and where two channels of the same pixels are asked for.
-
-Dask has an early version of these expressions, with ``array.query-planning``. Its arrays are of
-another class, whose ``__dask_optimize__`` changes nothing, and this room does nothing to them. Opening
-and reading work; each block is read whole, whatever is cropped from it (dask 2026.8).
+them with the reading; ``docs/design.md`` says how far it is from that.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class ChunkMap:
     boundaries: NDArray[np.int64]
     shared: NDArray[np.int64]
 
-    def room(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    def bytes_to_next_chunk(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes from each offset to the next chunk, -1 where none follows."""
         following = np.searchsorted(self.boundaries, offsets, side="right")
         known = following < len(self.boundaries)

@@ -69,14 +69,14 @@ def presume_frame_offsets(
     data_length[index] = chunk_map.frame_length[inside]
     present = chunk_offset != MISSING_OFFSET
 
-    room = chunk_map.room(chunk_offset)
+    available = chunk_map.bytes_to_next_chunk(chunk_offset)
     doubtful = np.zeros(count, bool)
     if frame_bytes is None:
-        data_length = np.where(data_length < 0, room - skip, data_length)
+        data_length = np.where(data_length < 0, available - skip, data_length)
     else:
         doubtful |= (data_length >= 0) & (data_length != usual_length(data_length))
         data_length = np.where(present, TIMESTAMP_BYTES + frame_bytes, -1)
-    slack = room - (skip + data_length)
+    slack = available - (skip + data_length)
     doubtful |= (slack < 0) | (slack >= CHUNK_ALIGNMENT_BYTES) | (data_length < 0)
     doubtful |= (chunk_offset % CHUNK_ALIGNMENT_BYTES != 0) | np.isin(
         chunk_offset, chunk_map.shared

@@ -46,7 +46,7 @@ class Transport(Protocol):
 
 
 class ObjectTransport:
-    """An object of a store that tells its size and tag with every answer, asked by HTTP's ranges."""
+    """An object of a store that tells its size and tag with every answer."""
 
     kind = "http"
     tells_facts = True

@@ -37,21 +37,21 @@ class StoredFrames:
 
     Attributes
     ----------
-    size : int
-        Bytes of the file.
+    file_bytes : int
+        Size of the file.
     frames : int
         Frames in it.
-    largest : int
-        Bytes of the largest of them, as far as its map tells.
+    largest_frame_bytes : int
+        Size of the largest of them, as far as its map tells.
     numbered : int
         One more than the highest number of a frame.
     rescue : bool
         Whether to make the best of it where something is lost.
     """
 
-    size: int
+    file_bytes: int
     frames: int
-    largest: int
+    largest_frame_bytes: int
     numbered: int
     rescue: bool = False
 
@@ -105,7 +105,11 @@ def read_image_shape(file: nd2.ND2File, raw: Mapping[str, Any], stored: StoredFr
     compression: Literal["none", "lossless"] = (
         "lossless" if attributes.compressionType == "lossless" else "none"
     )
-    most = stored.size if compression == "none" else stored.largest * _MAX_INFLATION_RATIO
+    most = (
+        stored.file_bytes
+        if compression == "none"
+        else stored.largest_frame_bytes * _MAX_INFLATION_RATIO
+    )
     if height * row_stride_bytes > most:
         raise ND2FormatError(
             f"a frame is said to take {height * row_stride_bytes} bytes, of which there can be {most}"

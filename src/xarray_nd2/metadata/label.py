@@ -13,9 +13,7 @@ Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known to
-_MAX_NAME_CHARACTERS: Final = (
-    255  # characters; an array of names takes as much for each as for the longest
-)
+_MAX_NAME_CHARACTERS: Final = 255  # an array of names takes as much for each as for the longest
 
 
 def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from xarray_nd2.open.file_reader import FileReader
 
 _MAX_PRESUMED_HEADERS: Final = 4096  # headers that are presumed and read at once
-_MAX_CYCLE_CHUNKS: Final = 64  # chunks
+_MAX_CYCLE_CHUNKS: Final = 64
 _HEADER_BYTES: Final = 256  # that hold a chunk's header and its name
 _READ_AHEAD_BYTES: Final = 256 * 1024  # behind a header where the next ones are likely in them
 _NUMBERED_NAME: Final = re.compile(rb"(.*)\|(\d{1,12})!", re.DOTALL)

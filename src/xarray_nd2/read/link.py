@@ -135,9 +135,8 @@ class LinkObserver:
     _LEAST_BYTES = 200_000
     _LEAST_SECONDS = 0.001
     _TELLING_SECONDS = 0.04
-    _MAX_BANDWIDTH = (
-        1.25e9  # bytes per second, 10 Gbit: what seems faster had been waiting in a buffer
-    )
+    # 10 Gbit: what seems faster had been waiting in a buffer.
+    _MAX_BYTES_PER_SECOND = 1.25e9
 
     def __init__(self, prior: Link) -> None:
         self._link = prior
@@ -165,7 +164,7 @@ class LinkObserver:
                 self._latency_seen = True
             if first is not None and size >= self._LEAST_BYTES:
                 seconds = max(answer.last_byte for answer in answers) - first
-                rate = min(self._MAX_BANDWIDTH, size / max(seconds, self._LEAST_SECONDS))
+                rate = min(self._MAX_BYTES_PER_SECOND, size / max(seconds, self._LEAST_SECONDS))
                 if seconds >= self._TELLING_SECONDS or rate > bandwidth:
                     bandwidth = self._mix(bandwidth, rate, fresh=not self._bandwidth_seen)
                     self._bandwidth_seen = True
