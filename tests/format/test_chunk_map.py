@@ -55,7 +55,7 @@ def test_map_sorts_out_sequences() -> None:
     }
     assert parsed.chunks[b"ImageMetadataSeqLV|0!"] == ChunkExtent(24576, 9, 28672)
     assert parsed.chunks[b"X!"].stop == 40960
-    assert parsed.room(parsed.frame_offset).tolist() == [4096, 4096]
+    assert parsed.bytes_to_next_chunk(parsed.frame_offset).tolist() == [4096, 4096]
 
 
 @given(st.binary(max_size=200))
