@@ -25,6 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from xarray_nd2 import ND2ChangedError, ND2NotFoundError
 from xarray_nd2.io.answers import ObjectFacts
+from xarray_nd2.io.filesystems import QueueTransport
 from xarray_nd2.io.process import KeyedLocks, Slots, this_process
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.testing import write_nd2
@@ -228,6 +229,37 @@ def test_locks_are_there_while_they_are_used() -> None:
     with pytest.raises(ZeroDivisionError), locks.holding("one"):
         raise ZeroDivisionError
     assert len(locks) == 0
+
+
+def test_no_store_waits_for_another_that_connects_again() -> None:
+    begun, may = threading.Event(), threading.Event()
+
+    class Lost(QueueTransport):
+        """A file of a store whose connection is lost, and which takes its time to connect again."""
+
+        lost = True
+
+        def _connect_again(self, error: Exception) -> bool:
+            if self._path == "slow":
+                begun.set()
+                assert may.wait(60)
+            self.lost = False
+            return True
+
+        def answer(self) -> str:
+            if self.lost:
+                raise ConnectionResetError
+            return self._path
+
+    slow, quick = Lost(MemoryFileSystem(), "slow"), Lost(LocalFileSystem(), "quick")
+    with ThreadPoolExecutor(2) as threads:
+        waits = threads.submit(slow._connected, slow.answer)
+        assert begun.wait(60)
+        assert quick._connected(quick.answer) == "quick"
+        assert not waits.done()
+        may.set()
+        assert waits.result(60) == "slow"
+    assert not len(this_process().connecting)
 
 
 def test_a_cancelled_read_takes_no_other_along(slow: type[Slow]) -> None:

@@ -69,7 +69,7 @@ class _BlockingTransport(FileTransport):
                 answer = _builtin_error(error)
                 if answer is not None:
                     raise answer from error
-                with this_process().reconnecting:
+                with this_process().connecting.holding(self._fs):
                     if not self._connect_again(error):
                         raise
         return function()

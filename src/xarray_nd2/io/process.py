@@ -42,9 +42,7 @@ class Process:
     connections : dict
         Transports by what `connection_key` says of their files; see `keep_connection`.
     connecting : KeyedLocks
-        Held for a store while it is connected to.
-    reconnecting : threading.Lock
-        Held while a filesystem connects again.
+        Held for a store while it is connected to, for the first time or again.
     filesystem_turns : mapping
         For each synchronous filesystem the semaphore of the one thread that may use it.
     read_threads, decode_threads : ThreadPoolExecutor
@@ -58,7 +56,6 @@ class Process:
     def __init__(self) -> None:
         self.connections: dict[Hashable, Any] = {}
         self.connecting = KeyedLocks()
-        self.reconnecting = threading.Lock()
         self.filesystem_turns: WeakKeyDictionary[Any, asyncio.Semaphore] = WeakKeyDictionary()
         self.read_threads = ThreadPoolExecutor(READ_THREADS, "xarray-nd2-read")
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
