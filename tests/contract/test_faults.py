@@ -214,8 +214,13 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("step", [1, 2, 5])
 def test_ignored_ranges_are_never_wrong_pixels(
-    step: int, url: str, http: RangeServer, pixels: np.ndarray
+    step: int,
+    url: str,
+    http: RangeServer,
+    pixels: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     ds = xr.open_dataset(url, engine="nd2", max_gap=0)
     for target in (ds, None):
         http.faults = every(step, "ignore_range")

@@ -15,7 +15,7 @@ from fsspec.core import OpenFile
 from upath import UPath
 
 from xarray_nd2 import ND2SourceError
-from xarray_nd2.io.retry import MAX_FUTILE_ATTEMPTS
+from xarray_nd2.io import retry
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.testing import Fault, write_nd2
 
@@ -68,7 +68,11 @@ def test_the_source_holds_what_the_user_gave(options: dict[str, Any]) -> None:
     assert type(pickle.loads(pickle.dumps(source)).target[0]) is s3fs.S3FileSystem
 
 
-def test_one_attempt_of_any_kind_of_filesystem(options: dict[str, Any], s3: S3Server) -> None:
+def test_one_attempt_of_any_kind_of_filesystem(
+    options: dict[str, Any], s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
+
     class Mine(s3fs.S3FileSystem):  # type: ignore[misc]
         pass
 
@@ -79,7 +83,7 @@ def test_one_attempt_of_any_kind_of_filesystem(options: dict[str, Any], s3: S3Se
         s3.faults = lambda *_: Fault(500)
         with pytest.raises(ND2SourceError):
             ds.image.isel(T=1).load()
-        assert s3.log.requests == MAX_FUTILE_ATTEMPTS
+        assert s3.log.requests == retry.MAX_FUTILE_ATTEMPTS
         s3.faults = None
 
 
