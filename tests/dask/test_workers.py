@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from xarray_nd2.testing import RangeServer, S3Server
 
+    Place = tuple[str, dict[str, Any] | None]
+
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
@@ -40,21 +42,24 @@ def client() -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(params=["path", "http", "s3"])
+def place(request: pytest.FixtureRequest, run: Path, http: RangeServer, s3: S3Server) -> Place:
+    """Where the file can be opened, and the storage options for that."""
+    if request.param == "s3":
+        s3.put("bucket", "run.nd2", run.read_bytes())
+        return "s3://bucket/run.nd2", s3.storage_options
+    return (str(run) if request.param == "path" else http.url(run.name)), None
+
+
 def _mean(ds: xr.Dataset) -> float:
     return float(ds.image.isel(T=slice(0, 10)).astype("f8").mean())
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-@pytest.mark.parametrize("way", ["path", "http", "s3"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_other_processes(method: str, way: str, run: Path, http: RangeServer, s3: S3Server) -> None:
+def test_other_processes(method: str, place: Place) -> None:
     """A dataset that was already read here is read there."""
-    s3.put("bucket", "run.nd2", run.read_bytes())
-    target, options = {
-        "path": (str(run), None),
-        "http": (http.url(run.name), None),
-        "s3": ("s3://bucket/run.nd2", s3.storage_options),
-    }[way]
+    target, options = place
     ds = xr.open_dataset(target, storage_options=options)
     expected = _mean(ds)
     with ProcessPoolExecutor(2, mp_context=get_context(method)) as pool:
@@ -74,21 +79,15 @@ def test_many_threads(run: Path, http: RangeServer) -> None:
         assert all(pool.map(check, range(100)))
 
 
-@pytest.mark.parametrize("way", ["path", "http", "s3"])
-def test_cluster(way: str, client: Client, run: Path, http: RangeServer, s3: S3Server) -> None:
-    s3.put("bucket", "run.nd2", run.read_bytes())
-    target, options = {
-        "path": (str(run), None),
-        "http": (http.url(run.name), None),
-        "s3": ("s3://bucket/run.nd2", s3.storage_options),
-    }[way]
+def test_cluster(place: Place, client: Client, run: Path, http: RangeServer) -> None:
+    target, options = place
     ds = xr.open_dataset(target, storage_options=options, chunks={"T": 10})
     crop = {"Y": slice(64, 128), "X": slice(32, 160)}
     expected = xr.open_dataset(run).image.isel(crop).load()
     http.log.clear()
     result = ds.image.isel(crop).max("T").compute(scheduler=client)
     np.testing.assert_array_equal(result.values, expected.max("T").values)
-    if way == "http":
+    if target.startswith("http"):
         assert http.log.bytes <= 100 * 64 * 256 * 4  # the row spans
         starts = [entry.start for entry in http.log.entries if entry.start is not None]
         assert min(starts) > 4096  # and no metadata again

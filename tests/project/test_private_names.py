@@ -28,9 +28,8 @@ def full_names(tree: ast.Module) -> Iterator[str]:
     for node in runtime_nodes(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                imported[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
+                bound = alias.name if alias.asname else alias.name.partition(".")[0]
+                imported[alias.asname or bound] = bound
                 yield alias.name
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
@@ -59,6 +58,7 @@ def is_private(name: str) -> bool:
 
 
 def is_module(name: str) -> bool:
+    """Whether a name that lies in a module or package is a module itself."""
     parent = name.rpartition(".")[0]
     return hasattr(import_module(parent), "__path__") and find_spec(name) is not None
 

@@ -6,8 +6,8 @@ in the sizes they had since the last one of the same kind. Every header is still
 that is not where it was presumed ends a batch.
 
 That takes at most two small requests for a chunk and two round trips, but only one for up to
-`_MAX_PRESUMED_HEADERS` frames of the same size; headers close to each other share a request. Nothing is made
-up: what is not found is missing.
+`_MAX_PRESUMED_HEADERS` frames of the same size; headers close to each other share a request. Nothing
+is made up: what is not found is missing.
 """
 
 from __future__ import annotations
@@ -150,14 +150,25 @@ class FoundChunks:
 
 
 def find_chunks(reader: FileReader) -> FoundChunks:
-    """Walk along a file from chunk to chunk."""
+    """Walk along a file from chunk to chunk.
+
+    Parameters
+    ----------
+    reader : FileReader
+        Of the file.
+
+    Returns
+    -------
+    FoundChunks
+        All up to the first place where there is no complete chunk.
+    """
     chunks: list[Chunk] = []
     latest: dict[bytes, int] = {}  # number of the last chunk of each kind
     cycle: list[int] = []  # sizes of the chunks that are presumed to follow, over and over
     at, ahead, before, last = 0, 1, 0, 0
     while True:
         places = _presumed(at, cycle, ahead, reader.size)
-        *_, before, last = before, last, *places
+        *_, before, last = before, last, *places  # the two places that are looked at last
         headers = reader.read_scattered(
             np.array(places, np.int64),
             _HEADER_BYTES,
