@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -16,6 +17,7 @@ from xarray_nd2.errors import ND2ChangedError
 from xarray_nd2.format.container import CHUNK_HEADER, starts_like_chunk
 from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without, warn_user
+from xarray_nd2.io.patience import PATIENCE_SECONDS
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.urls import looks_like_nd2
@@ -41,6 +43,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         "storage_options",
         "max_gap",
         "max_concurrency",
+        "patience_seconds",
         "missing_frames",
         "version",
         "rescue",
@@ -54,6 +57,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         storage_options: Mapping[str, Any] | None = None,
         max_gap: int | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
+        patience_seconds: float = PATIENCE_SECONDS,
         missing_frames: MissingFrames = "zeros",
         version: str | None = None,
         rescue: bool = False,
@@ -74,6 +78,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             exactly the needed bytes. By default what is estimated to be fastest.
         max_concurrency : int, default 64
             Requests in flight.
+        patience_seconds : float, default 90
+            Give up a range of a remote file after so long without sufficient progress, whether the
+            store refuses, breaks off, trickles or is silent.
         missing_frames : {"zeros", "raise"}
             What a frame that is absent from the file's map reads as. With "zeros" the coordinate
             ``frame_valid`` is False for it, and a warning is given once.
@@ -112,13 +119,16 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
         if operator.index(max_concurrency) < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
+        if not 0 < patience_seconds < math.inf:
+            raise ValueError(f"patience_seconds must be above 0 and finite, not {patience_seconds}")
         if not isinstance(version, (str, type(None))):
             raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
         with going_on_without(CROPS_READ_MORE):
             from xarray_nd2.dask.register import register
 
             register()
-        opened = open_nd2(ByteSource.of(filename_or_obj, storage_options), rescue=rescue)
+        source = ByteSource.of(filename_or_obj, storage_options, patience_seconds)
+        opened = open_nd2(source, rescue=rescue)
         _require_version(opened.source, version)
         array = ND2BackendArray(
             opened.source, opened.layout, max_gap, max_concurrency, missing_frames

@@ -10,6 +10,7 @@ import pytest
 from xarray_nd2.io import retry
 from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.failures import BrokenOffError, StatusError
+from xarray_nd2.io.patience import Patience
 from xarray_nd2.io.retry import read_fully
 
 
@@ -20,7 +21,7 @@ class Scripted:
         self.script = list(script)
         self.asked: list[tuple[int, int]] = []
 
-    async def read(self, start: int, stop: int, pinned: Any = None, /) -> Part:
+    async def read(self, start: int, stop: int, patience: Patience, pinned: Any = None) -> Part:
         self.asked.append((start, stop))
         answer = self.script.pop(0)
         if isinstance(answer, Exception):
@@ -33,7 +34,7 @@ async def fully(
     *script: Any, pinned: ObjectFacts | None = None
 ) -> tuple[Part, list[tuple[int, int]]]:
     transport: Any = Scripted(*script)
-    part = await read_fully(transport, 10, 20, pinned)
+    part = await read_fully(transport, 10, 20, Patience(), pinned)
     assert not transport.script
     return part, transport.asked
 
@@ -68,13 +69,13 @@ async def test_pieces_of_two_versions_are_not(pauses: list[float]) -> None:
 
 
 async def test_versions_in_turns_are_given_up(pauses: list[float]) -> None:
-    turns = [Part(10, b"0123", TWO), Part(14, b"efghij", ONE)] * retry.MAX_FUTILE_ATTEMPTS
+    turns = [Part(10, b"0123", TWO), Part(14, b"efghij", ONE)] * 20
     transport: Any = Scripted(*turns)
-    part = await read_fully(transport, 10, 20)
+    part = await read_fully(transport, 10, 20, Patience())
     assert len(part.data) < 10  # which is refused as a short read
     transport = Scripted(turns[0], StatusError(503, "Busy"), *turns[1:])
     with pytest.raises(OSError, match="one version of the object and another in turns"):
-        await read_fully(transport, 10, 20)
+        await read_fully(transport, 10, 20, Patience())
 
 
 async def test_a_body_that_breaks_after_its_end_is_complete(pauses: list[float]) -> None:
@@ -84,7 +85,7 @@ async def test_a_body_that_breaks_after_its_end_is_complete(pauses: list[float])
 
 async def test_what_comes_in_small_pieces_comes(pauses: list[float]) -> None:
     transport: Any = Scripted(*(Part(i * 10_000, bytes(10_000), None) for i in range(100)))
-    part = await read_fully(transport, 0, 1_000_000, ObjectFacts(2_000_000, "x"))
+    part = await read_fully(transport, 0, 1_000_000, Patience(), ObjectFacts(2_000_000, "x"))
     assert len(part.data) == 1_000_000
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
 import fsspec.asyn
@@ -13,7 +13,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from xarray_nd2.io import cloud, filesystems, http
 from xarray_nd2.io.local import LocalFile, MemoryFile, OpenFile
 from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
-from xarray_nd2.io.urls import host_of, is_local, local_path
+from xarray_nd2.io.urls import host_of, is_local, local_path, with_long_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
     Chosen = Transport | DirectTransport
 
-_BLOCKING_TRANSPORTS: dict[str, Callable[[Any, str], Chosen]] = {
-    "file": lambda _, path: LocalFile(path),
-    "memory": MemoryFile,
-    "smb": filesystems.SMBTransport,
-    "webdav": http.WebDAVTransport,
-}
-_ASYNC_TRANSPORTS: dict[str, Callable[[Any, str], Chosen]] = {
-    "http": http.HTTPTransport,
-    "s3": cloud.S3Transport,
-    "gs": cloud.GCSTransport,
-    "abfs": cloud.AzureTransport,
+_S3FS: Final = "s3fs.core.S3FileSystem"
+# By the class that has what the transport uses, and not by protocol: that may be claimed by another.
+_TRANSPORTS: dict[str, Callable[[Any, str], Chosen]] = {
+    "fsspec.implementations.local.LocalFileSystem": lambda _, path: LocalFile(path),
+    "fsspec.implementations.memory.MemoryFileSystem": MemoryFile,
+    "fsspec.implementations.smb.SMBFileSystem": filesystems.SMBTransport,
+    "webdav4.fsspec.WebdavFileSystem": http.WebDAVTransport,
+    "fsspec.implementations.http.HTTPFileSystem": http.HTTPTransport,
+    _S3FS: cloud.S3Transport,
+    "gcsfs.core.GCSFileSystem": cloud.GCSTransport,
+    "gcsfs.extended_gcsfs.ExtendedGcsFileSystem": cloud.GCSTransport,
+    "adlfs.spec.AzureBlobFileSystem": cloud.AzureTransport,
 }
 
 
@@ -102,20 +103,32 @@ def transport_for(fs: Any, path: str) -> Chosen:
     if type(fs) is DirFileSystem:
         # Until it says in public where the path lies.
         return transport_for(fs.fs, fs._join(path))  # noqa: SLF001
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     # Not isinstance: a caching filesystem passes for the one it caches.
-    is_async = issubclass(type(fs), fsspec.asyn.AsyncFileSystem)
-    for protocol, transport in (_ASYNC_TRANSPORTS if is_async else _BLOCKING_TRANSPORTS).items():
-        if protocol in protocols:
+    kind = type(fs)
+    for ancestor in kind.__mro__:
+        transport = _TRANSPORTS.get(_full_name(ancestor))
+        if transport is not None and not _reads_otherwise(kind, ancestor):
             return transport(fs, path)
+    is_async = issubclass(kind, fsspec.asyn.AsyncFileSystem)
     return (filesystems.AsyncTransport if is_async else filesystems.QueueTransport)(fs, path)
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _reads_otherwise(kind: type, ancestor: type) -> bool:
+    """Whether a class has its own way to read what its ancestor reads."""
+    return any(
+        getattr(kind, name, None) is not getattr(ancestor, name, None)
+        for name in ("_cat_file", "cat_file", "_open")
+    )
 
 
 def _new_connection(target: str | tuple[Any, str], storage_options: Mapping[str, Any]) -> Chosen:
     if isinstance(target, str):
-        return transport_for(
-            *fsspec.url_to_fs(target, **_with_connections(target, storage_options))
-        )
+        url = with_long_addresses(target)
+        return transport_for(*fsspec.url_to_fs(url, **_with_connections(url, storage_options)))
     fs, path = target
     # `_pid` is fsspec's own mark of where an asynchronous filesystem may be used, until there is a
     # public one.
@@ -132,7 +145,8 @@ def _with_connections(url: str, storage_options: Mapping[str, Any]) -> dict[str,
     Its client makes one attempt unless the user says otherwise, since who calls it tries again.
     """
     options = dict(storage_options)
-    if url.startswith(("s3://", "s3a://")):
+    scheme = url.partition("://")[0]
+    if scheme in ("s3", "s3a") and _full_name(fsspec.get_filesystem_class(scheme)) == _S3FS:
         ours = {"max_pool_connections": MAX_CONCURRENCY, "retries": {"total_max_attempts": 1}}
         options["config_kwargs"] = ours | options.get("config_kwargs", {})
     return options

@@ -7,53 +7,58 @@ Every answer of these stores tells the size and the entity tag of the object. Th
 from __future__ import annotations
 
 import time
-from functools import partial
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from xarray_nd2.io.answers import ObjectFacts, Part
-from xarray_nd2.io.http import parse_range_response
-from xarray_nd2.io.transport import ObjectTransport
+from xarray_nd2.io.http import answers_that_are_http, max_connections_of
+from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody, check_status
+from xarray_nd2.io.redirects import following_redirects
+from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from xarray_nd2.io.answers import ObjectFacts, Part
+    from xarray_nd2.io.patience import Patience
+
+_BLOCK_BYTES: Final = 256 * 1024  # of a body, taken at once
+_BOTOCORE_MAX_CONNECTIONS: Final = 10  # unless its user says otherwise
 
 
-class _CloudTransport(ObjectTransport):
-    kind = "s3"
-
-    def __init__(self, fs: Any, path: str) -> None:
-        self._fs, self._path = fs, path
-        self.loop = fs.loop
-
-
-class S3Transport(_CloudTransport):
+class S3Transport(StreamTransport):
     """An object of an S3 store, by s3fs."""
 
+    kind = "s3"
+    # How it was uploaded, which some stores repeat on the object itself.
+    encodings: ClassVar[frozenset[str]] = NO_ENCODINGS | {"aws-chunked"}
+
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__(fs, path)
+        super().__init__(fs)
         self._bucket, self._key, self._version = fs.split_path(path)
 
-    async def _get(self, range_header: str, start: int | None, count: int) -> Part:
+    async def _max_connections(self) -> int:
+        limit = self._fs.config_kwargs.get("max_pool_connections", _BOTOCORE_MAX_CONNECTIONS)
+        return int(limit)
+
+    @asynccontextmanager
+    async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
         version = {"VersionId": self._version} if self._version else {}
         await self._fs.set_session()
         # Until s3fs has a public call that gives the headers of a range along with its bytes.
         response = await _with_one_attempt(self._fs)._call_s3(  # noqa: SLF001
             "get_object", Bucket=self._bucket, Key=self._key, Range=range_header, **version
         )
-        first_byte = time.monotonic()
-        headers = {
-            "Content-Length": str(response["ContentLength"]),
-            "Content-Range": response.get("ContentRange", ""),
-            "ETag": response.get("ETag"),
-        }
+        told = response["ResponseMetadata"]
         async with response["Body"] as body:
-            status = 206 if headers["Content-Range"] else 200
-            begin, facts = parse_range_response(status, headers, start, count)
-            data = await body.read()
-        return Part(begin, data, facts, first_byte)
+            yield StreamedAnswer(
+                told["HTTPStatusCode"], told["HTTPHeaders"], body.iter_chunks(_BLOCK_BYTES)
+            )
 
 
 def _with_one_attempt(fs: Any) -> Any:
     """The filesystem as it is now, but that it makes one attempt instead of five.
 
-    Who calls it tries again, and not for minutes. It shares all that the filesystem has, such as its
+    Who calls it tries again, and with patience. It shares all that the filesystem has, such as its
     session and credentials, and leaves it as it is, since its user may use it elsewhere.
     """
     # Until s3fs takes the number as an argument. Its copy would be the very instance.
@@ -62,45 +67,106 @@ def _with_one_attempt(fs: Any) -> Any:
     return view
 
 
-class GCSTransport(_CloudTransport):
-    """An object of Google Cloud Storage, by gcsfs."""
+class GCSTransport(StreamTransport):
+    """An object of Google Cloud Storage, by the session and the credentials of gcsfs."""
+
+    kind = "s3"
 
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__(fs, path)
-        # Without its own attempts, which take half a minute: until gcsfs takes their number as an
-        # argument, and has a public call that gives the headers of a range along with its bytes.
-        once = getattr(type(fs)._request, "__wrapped__", None)  # noqa: SLF001
-        self._request = fs._request if once is None else partial(once, fs)  # noqa: SLF001
+        super().__init__(fs)
+        self._url = fs.url(path)
 
-    async def _get(self, range_header: str, start: int | None, count: int) -> Part:
-        url, asking = self._fs.url(self._path), {"Range": range_header}
-        try:
-            _, headers, _, data = await self._request("GET", url, headers=asking)
-        except OSError as error:
-            if type(error) is OSError and str(error).startswith("Forbidden"):
-                raise PermissionError(str(error)) from error
-            raise
-        status = 206 if "Content-Range" in headers else 200
-        begin, facts = parse_range_response(status, headers, start, count)
-        return Part(begin, data, facts)
+    async def _max_connections(self) -> int:
+        return max_connections_of(await self._session())
+
+    async def _session(self) -> Any:
+        # Until gcsfs has a public call that makes the session, as fsspec's HTTP filesystem has.
+        await self._fs._set_session()  # noqa: SLF001
+        return self._fs.session
+
+    @asynccontextmanager
+    async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
+        import aiohttp
+
+        session = await self._session()
+        credentials: dict[str, str] = {}
+        self._fs.credentials.apply(credentials)
+        timeout = self._fs.requests_timeout
+        options: dict[str, Any] = {
+            "timeout": aiohttp.ClientTimeout(total=None) if timeout is None else timeout
+        }
+        payer = self._fs.requester_pays
+        if payer:
+            options["params"] = {
+                "userProject": payer if isinstance(payer, str) else self._fs.project
+            }
+        headers = {"Range": range_header, "Accept-Encoding": "identity"}
+        asking = following_redirects(
+            session, self._url, headers, credentials, options, self._fs.session_kwargs
+        )
+        with answers_that_are_http():
+            async with asking as response:
+                check_status(response.status, response.reason, response.headers)
+                yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
 
 
-class AzureTransport(_CloudTransport):
+class AzureTransport(ObjectTransport):
     """A blob of Azure, by the client of adlfs; Azure refuses ranges that count from the end."""
 
+    kind = "s3"
+
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__(fs, path)
+        super().__init__()
+        self._fs = fs
+        self.loop = fs.loop
         self._container, self._blob, self._version = fs.split_path(path)
 
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        client = self._fs.service_client.get_blob_client(self._container, self._blob)
+    async def read(
+        self,
+        start: int,
+        stop: int,
+        patience: Patience,
+        pinned: ObjectFacts | None = None,  # noqa: ARG002
+    ) -> Part:
         version = {"version_id": self._version} if self._version else {}
-        async with client:
-            # Who calls this tries again, and not for minutes.
-            stream = await client.download_blob(start, stop - start, retry_total=0, **version)
-            data = await stream.readall()
-        size = int(stream.properties.content_range.rpartition("/")[2])
-        return Part(start, data, ObjectFacts(size, stream.properties.etag))
+        answer = _AzureAnswer()
+        async with patience.attempt(lambda: answer.received):
+            client = self._fs.service_client.get_blob_client(self._container, self._blob)
+            async with client:
+                # Who calls this tries again, and with patience.
+                stream = await client.download_blob(
+                    *(start, stop - start),
+                    raw_response_hook=answer.see,
+                    retry_total=0,
+                    **version,
+                )
+                body = ReceivedBody(stop - start)
+                body.add(await stream.readall())
+        extent = self._extent(answer.status, answer.headers, start, stop - start)
+        body.check(extent)
+        return body.as_part(extent, answer.first_byte)
 
-    async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
+    async def read_last(self, count: int, patience: Patience) -> Part | None:  # noqa: ARG002
         return None
+
+
+class _AzureAnswer:
+    """What azure's client shows of an answer before it has read the body."""
+
+    status = 0
+    headers: Mapping[str, str] = {}
+    first_byte: float | None = None
+    _stream: Any = None
+
+    def see(self, response: Any) -> None:
+        """Take note of an answer whose headers came; the client's ``raw_response_hook``."""
+        answer = response.http_response
+        self.status, self.headers = answer.status_code, answer.headers
+        self.first_byte = time.monotonic()
+        # Of aiohttp, by which this client reads; the count stays 0 with another.
+        self._stream = getattr(answer.internal_response, "content", None)
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that came so far."""
+        return getattr(self._stream, "total_bytes", 0)

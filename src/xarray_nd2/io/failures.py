@@ -8,6 +8,8 @@ ND2 error is made of each, which has the text of what caused it and not the exce
 from __future__ import annotations
 
 import pickle
+import socket
+import ssl
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -39,6 +41,13 @@ _TRANSIENT_CLIENT_ERRORS: Final = frozenset(
         "SMBConnectionClosed",
     }
 )
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})  # reasons of OpenSSL
+# Errors of the resolver by which it tells that there is no such host. On other systems than Linux
+# one of them may be missing.
+_NO_SUCH_HOST: Final = frozenset(
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
+)
+_NO_SUCH_HOST_ARES: Final = frozenset({1, 4})  # of c-ares: no data, not found
 # Credentials that are wrong, or nowhere to be found.
 _REFUSAL_CLIENT_ERRORS: Final = frozenset(
     {
@@ -57,9 +66,16 @@ _HARMLESS_PACKAGES: Final = frozenset({"builtins", "isal", "numpy", "zlib"})
 class BrokenOffError(ConnectionError):
     """A body broke off; `received` is the part of it that did arrive."""
 
-    def __init__(self, received: Part) -> None:
-        super().__init__(f"the connection broke after {len(received.data)} bytes")
+    def __init__(self, received: Part, why: str = "the connection broke") -> None:
+        super().__init__(f"{why}, after {len(received.data)} bytes")
         self.received = received
+
+
+class GivenUpError(OSError):
+    """Trying again did not help; what the last attempt failed by is the cause."""
+
+    def __init__(self, attempts: int, seconds: float) -> None:
+        super().__init__(f"given up after {attempts} attempts and {seconds:.2g} s without progress")
 
 
 class StatusError(OSError):
@@ -112,10 +128,12 @@ def status_of(error: BaseException, handled: BaseException | None = None) -> int
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later; of all causes the nearest that tells decides."""
+    if any(map(_is_lasting, causes(error))):
+        return False
     for cause in causes(error):
         if isinstance(cause, RangeIgnoredError):
             return cause.passing
-        if isinstance(cause, (FileNotFoundError, PermissionError)):
+        if isinstance(cause, PermissionError):
             return False
         if isinstance(cause, _TRANSIENT_BUILTINS) or _is_named(cause, _TRANSIENT_CLIENT_ERRORS):
             return True
@@ -123,6 +141,24 @@ def is_transient(error: BaseException) -> bool:
         if status is not None and status >= 400:
             return status in _TRANSIENT_STATUSES
     return False
+
+
+def is_absence(error: BaseException, handled: BaseException | None = None) -> bool:
+    """Whether there is no such file; some filesystems say so of all that goes wrong."""
+    status = status_of(error, handled)
+    if status is not None:
+        return status in (404, 410)
+    return isinstance(error, FileNotFoundError) and not is_transient(error)
+
+
+def is_soon_certain(error: BaseException) -> bool:
+    """Whether it tells more of what is there than of how it is just now.
+
+    Nobody listens at the address, or the store that gave ranges gives something else.
+    """
+    return any(
+        isinstance(cause, (ConnectionRefusedError, RangeIgnoredError)) for cause in causes(error)
+    )
 
 
 def is_refusal(error: BaseException, handled: BaseException | None = None) -> bool:
@@ -153,6 +189,19 @@ def header_of(error: BaseException, name: str) -> str:
                 if str(key).lower() == name:
                     return str(value)
     return ""
+
+
+def _is_lasting(error: BaseException) -> bool:
+    """Whether the server is not the one of that name, or there is none."""
+    if isinstance(error, ssl.SSLError):
+        # A certificate that is not trusted; or no TLS is spoken there.
+        reason = getattr(error, "reason", None)
+        return isinstance(error, ssl.SSLCertVerificationError) or reason in _NO_TLS
+    if isinstance(error, socket.gaierror):
+        return error.errno in _NO_SUCH_HOST
+    return _is_named(error, frozenset({"DNSError"})) and error.args[:1] in (
+        (code,) for code in _NO_SUCH_HOST_ARES
+    )
 
 
 def _own_status(error: BaseException) -> int | None:
@@ -285,20 +334,25 @@ class nd2_errors(named_errors):  # noqa: N801
             del made, error, traceback  # or they would keep this frame, and it them
 
     def _made_of(self, error: Exception) -> ND2SourceError:
+        given_up = ""
+        if isinstance(error, GivenUpError) and isinstance(error.__cause__, Exception):
+            given_up, error = f", {error}", error.__cause__
         text = self._hide(str(error)) or type(error).__name__
         status = status_of(error, self._handled)
-        if isinstance(error, FileNotFoundError) or status in (404, 410):
+        if is_absence(error, self._handled):
             return ND2NotFoundError(f"there is no such file: {text}", self._url)
         if is_refusal(error, self._handled):
             return ND2PermissionError(f"access was refused: {text}", self._url)
         if status == 416 and self._opened:
             return ND2ChangedError("the object is smaller than when it was opened", self._url)
         if isinstance(error, RangeIgnoredError):
-            return ND2SourceError(f"{text}: no part of the file can be read from it", self._url)
+            return ND2SourceError(
+                f"{text}: no part of the file can be read from it{given_up}", self._url
+            )
         where = self._where if isinstance(self._where, str) else "bytes {}-{}".format(*self._where)
         if isinstance(error, EOFError):
             return ND2SourceError(f"short read, {where}: {text}", self._url)
-        return ND2SourceError(f"{where}: {type(error).__name__}: {text}", self._url)
+        return ND2SourceError(f"{where}: {type(error).__name__}: {text}{given_up}", self._url)
 
 
 def _is_harmless(error: BaseException, hide: Callable[[str], str]) -> bool:

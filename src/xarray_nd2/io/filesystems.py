@@ -24,6 +24,8 @@ from xarray_nd2.read.coalesce import in_batches
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from xarray_nd2.io.patience import Patience
+
 T = TypeVar("T")
 
 MAX_RECONNECTIONS: Final = 3  # in a row, for other threads may just have made one more
@@ -41,12 +43,21 @@ class AsyncTransport(FileTransport):
     # The coroutines of fsspec's interface for asynchronous filesystems have underscores; each is
     # documented for use on the filesystem's own loop, where `cat_file` and `info` would block.
 
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        return Part(start, await self._fs._cat_file(self._path, start=start, end=stop))  # noqa: SLF001
+    async def read(
+        self,
+        start: int,
+        stop: int,
+        patience: Patience,
+        pinned: ObjectFacts | None = None,  # noqa: ARG002
+    ) -> Part:
+        async with patience.attempt(unseen_bytes=stop - start):
+            data = await self._fs._cat_file(self._path, start=start, end=stop)  # noqa: SLF001
+        return Part(start, data)
 
-    async def _info(self) -> Any:
+    async def _info(self, patience: Patience) -> Any:
         self._fs.invalidate_cache(self._path)
-        return await self._fs._info(self._path)  # noqa: SLF001
+        async with patience.attempt():
+            return await self._fs._info(self._path)  # noqa: SLF001
 
 
 class _BlockingTransport(FileTransport):
@@ -110,7 +121,13 @@ class QueueTransport(_BlockingTransport):
         self._draining: asyncio.Task[None] | None = None
         self._described = False
 
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
+    async def read(
+        self,
+        start: int,
+        stop: int,
+        patience: Patience,  # noqa: ARG002  (a cache may have all of a large file to download)
+        pinned: ObjectFacts | None = None,  # noqa: ARG002
+    ) -> Part:
         asked = _Asked(start, stop, self.loop.create_future())
         self._queue.append(asked)
         if self._draining is None or self._draining.done():
@@ -142,7 +159,7 @@ class QueueTransport(_BlockingTransport):
                 asked.result.set_result(result)
 
     def _read_in_order(self, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
-        with self._fs.open(self._path, "rb") as file:
+        with self._open() as file:
             if hasattr(file, "readv"):
                 for batch in in_batches(ranges, MAX_QUEUED_READ_BYTES):
                     # SFTP: sends all requests before it waits for the first answer.
@@ -152,7 +169,15 @@ class QueueTransport(_BlockingTransport):
                     file.seek(start)
                     yield file.read(stop - start)
 
-    async def _info(self) -> Any:
+    def _open(self) -> Any:
+        try:
+            return self._fs.open(self._path, "rb")
+        except FileNotFoundError:
+            if issubclass(type(self._fs), CachingFileSystem):
+                self._fs.fs.info(self._path)  # the store tells what a cache takes for no file
+            raise
+
+    async def _info(self, patience: Patience) -> Any:  # noqa: ARG002
         async with self._turn:
             return await in_read_thread(self._connected, self._describe)
 
@@ -167,7 +192,7 @@ class QueueTransport(_BlockingTransport):
         if issubclass(type(self._fs), CachingFileSystem):
             # What is in the cache, rather than what is in the store by now; a cache of blocks
             # tells of the object that it takes them from.
-            with self._fs.open(self._path, "rb") as file:
+            with self._open() as file:
                 details = getattr(file, "details", None) or {}
                 return {**details, "size": file.seek(0, os.SEEK_END)}
         return self._fs.info(self._path)
@@ -203,8 +228,14 @@ class SMBTransport(_BlockingTransport):
         super().__init__(fs, path)
         self._shared: _SharedFile | None = None
 
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        async with self._file() as file:
+    async def read(
+        self,
+        start: int,
+        stop: int,
+        patience: Patience,
+        pinned: ObjectFacts | None = None,  # noqa: ARG002
+    ) -> Part:
+        async with patience.attempt(unseen_bytes=stop - start), self._file() as file:
             return Part(start, await in_read_thread(_read_share, file, start, stop))
 
     @asynccontextmanager
@@ -233,8 +264,9 @@ class SMBTransport(_BlockingTransport):
         share_access = self._fs.share_access or "rwd"
         return self._fs.open(self._path, "rb", block_size=0, share_access=share_access)
 
-    async def _info(self) -> Any:
-        return await in_read_thread(self._connected, lambda: self._fs.info(self._path))
+    async def _info(self, patience: Patience) -> Any:
+        async with patience.attempt():
+            return await in_read_thread(self._connected, lambda: self._fs.info(self._path))
 
     def _connect_again(self, error: Exception) -> bool:
         from smbprotocol.exceptions import SMBException, SMBOSError, SMBResponseException

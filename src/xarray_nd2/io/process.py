@@ -44,7 +44,8 @@ class Process:
     connecting : KeyedLocks
         Held for a store while it is connected to, for the first time or again.
     filesystem_turns : mapping
-        For each synchronous filesystem the semaphore of the one thread that may use it.
+        For each filesystem the semaphore of as many requests as it makes at once; of a synchronous
+        one that is 1.
     read_threads, decode_threads : ThreadPoolExecutor
         For blocking clients, and for decoding.
     frame_cache : FrameCache

@@ -5,27 +5,40 @@ Object stores refuse, delay and drop requests as a matter of course.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
 from xarray_nd2.io.answers import Part
-from xarray_nd2.io.failures import BrokenOffError, RangeIgnoredError, header_of, is_transient
+from xarray_nd2.io.failures import (
+    BrokenOffError,
+    GivenUpError,
+    RangeIgnoredError,
+    header_of,
+    is_soon_certain,
+    is_transient,
+)
 
 if TYPE_CHECKING:
     from xarray_nd2.io.answers import ObjectFacts
+    from xarray_nd2.io.patience import Patience
     from xarray_nd2.io.transport import Transport
 
-MAX_FUTILE_ATTEMPTS: Final = 8  # that bring nothing, one after the other
 MAX_ATTEMPTS: Final = 64  # for a range, and one for each of so many of its bytes:
 BYTES_PER_ATTEMPT: Final = 8192
+MAX_SECONDS_OF_CERTAINTY: Final = (
+    10.0  # for what is hardly passing, such as a port nobody listens at
+)
 FIRST_PAUSE_SECONDS: Final = 0.05  # doubling with every attempt
 MAX_PAUSE_SECONDS: Final = 5.0
 MAX_RETRY_AFTER_SECONDS: Final = 30.0  # however long a store asks to wait
 
 
 async def read_fully(
-    transport: Transport, start: int, stop: int, pinned: ObjectFacts | None = None
+    transport: Transport,
+    start: int,
+    stop: int,
+    patience: Patience,
+    pinned: ObjectFacts | None = None,
 ) -> Part:
     """Read a range, in several attempts if need be.
 
@@ -35,6 +48,8 @@ async def read_fully(
         Of the object.
     start, stop : int
         The range, bytes of the object.
+    patience : Patience
+        How long it may take.
     pinned : ObjectFacts, optional
         Of the object where they are known; then a body that ends too early is read on.
 
@@ -46,35 +61,44 @@ async def read_fully(
 
     Raises
     ------
+    GivenUpError
+        Trying again did not help.
     Exception
-        What the transport raised last, where trying again did not help or cannot.
+        What the transport raised, where trying again cannot help.
     """
     pieces = _Pieces(start, stop, pinned)
     futile = most = 0  # attempts since there were more bytes than ever before
-    for _ in range(MAX_ATTEMPTS + (stop - start) // BYTES_PER_ATTEMPT):
-        retry_after = 0.0
-        last = futile + 1 >= MAX_FUTILE_ATTEMPTS
+    for attempt in range(1, 1 + MAX_ATTEMPTS + (stop - start) // BYTES_PER_ATTEMPT):
         failed: Exception | None = None
         try:
-            pieces.add(await transport.read(start + pieces.size, stop, pinned))
+            pieces.add(await transport.read(start + pieces.size, stop, patience, pinned))
         except BrokenOffError as error:
             failed = error
             pieces.add(error.received)
         except Exception as error:  # noqa: BLE001  (raised below, where it lasts)
             failed = error
-        stalled = last and pieces.size <= most
-        if pieces.part is not None and (pieces.complete or (stalled and failed is None)):
+        if pieces.part is not None and pieces.complete:
             return pieces.part
-        if failed is None and stalled:
+        futile += 1
+        if pieces.size > most:
+            patience.renew(pieces.size - most)
+            futile, most = 0, pieces.size
+        if failed is not None and not is_transient(failed):
+            raise failed
+        if _is_exhausted(patience, failed):
+            if failed is not None:
+                raise GivenUpError(attempt, patience.spent_seconds) from failed
+            if pieces.part is not None:
+                return pieces.part
             raise OSError("the store answers with one version of the object and another in turns")
-        if failed is not None:
-            if stalled or not is_transient(failed):
-                raise failed
-            retry_after = _retry_after_seconds(failed)
-        futile = 0 if pieces.size > most else futile + 1
-        most = max(most, pieces.size)
-        await asyncio.sleep(max(retry_after, _pause_seconds(futile)))
+        retry_after = 0.0 if failed is None else _retry_after_seconds(failed)
+        await patience.pause(max(retry_after, _pause_seconds(futile)))
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
+
+
+def _is_exhausted(patience: Patience, failed: Exception | None) -> bool:
+    certain = failed is None or is_soon_certain(failed)
+    return patience.is_exhausted or (certain and patience.spent_seconds >= MAX_SECONDS_OF_CERTAINTY)
 
 
 class _Pieces:

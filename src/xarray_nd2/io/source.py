@@ -19,6 +19,7 @@ from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.choose import connect, connection_key
 from xarray_nd2.io.failures import check_unchanged, is_of_empty_object, nd2_errors
 from xarray_nd2.io.local import DirectTransport, LocalFile, OpenFile
+from xarray_nd2.io.patience import PATIENCE_SECONDS, Patience
 from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
 from xarray_nd2.io.retry import read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
@@ -56,22 +57,30 @@ class ByteSource:
         Options of a URL's filesystem; never shown.
     facts : ObjectFacts or None
         Size and entity tag of the object that was opened.
+    patience_seconds : float
+        Without sufficient progress after which a range is given up.
     """
 
     name: str
     target: str | tuple[Any, str] | OpenFile = field(repr=False)
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     facts: ObjectFacts | None = None
+    patience_seconds: float = PATIENCE_SECONDS
 
     @classmethod
-    def of(cls, obj: Any, storage_options: Mapping[str, Any] | None = None) -> ByteSource:
+    def of(
+        cls,
+        obj: Any,
+        storage_options: Mapping[str, Any] | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> ByteSource:
         """Source for anything that names a file, as `named_target` takes it.
 
         The options are for the filesystem of a URL.
         """
         name, target = named_target(obj)
         options = dict(storage_options or {}) if isinstance(target, str) else {}
-        return cls(name, target, options)
+        return cls(name, target, options, patience_seconds=patience_seconds)
 
     @property
     def size(self) -> int:
@@ -138,12 +147,14 @@ class ByteSource:
         try:
             if transport.tells_facts:
                 first, last = await asyncio.gather(
-                    read_fully(transport, 0, head), _read_last(transport, tail)
+                    read_fully(transport, 0, head, self._patience()),
+                    _read_last(transport, tail, self._patience()),
                 )
-                facts = first.facts or await transport.stat()
+                facts = first.facts or await transport.stat(self._patience())
             else:
                 first, facts = await asyncio.gather(
-                    read_fully(transport, 0, head), transport.stat()
+                    read_fully(transport, 0, head, self._patience()),
+                    transport.stat(self._patience()),
                 )
                 last = None
         except Exception as error:
@@ -159,7 +170,9 @@ class ByteSource:
             facts.size - end,
             facts,
         ):
-            last = await read_fully(transport, end, facts.size, facts) if facts.size else first
+            last = first
+            if facts.size:
+                last = await read_fully(transport, end, facts.size, self._patience(), facts)
             check_unchanged(facts, last.facts)
         return facts, first.data, last.data
 
@@ -246,7 +259,7 @@ class ByteSource:
 
     async def _confirm(self, transport: Transport) -> None:
         with self._reading("looking at the file"):
-            check_unchanged(self.facts, await transport.confirm())
+            check_unchanged(self.facts, await transport.confirm(self._patience()))
 
     async def _read_all(
         self,
@@ -291,10 +304,13 @@ class ByteSource:
 
     async def _read_one(self, transport: Transport, start: int, stop: int) -> Part:
         with self._reading((start, stop)):
-            part = await read_fully(transport, start, stop, self.facts)
+            part = await read_fully(transport, start, stop, self._patience(), self.facts)
             check_unchanged(self.facts, part.facts)
             _check_length(part.data, start, stop)
         return part
+
+    def _patience(self) -> Patience:
+        return Patience(self.patience_seconds)
 
     def _transport(self) -> Transport | DirectTransport:
         with self._reading("connecting"):
@@ -328,9 +344,9 @@ def _times_of(asked: float, part: Part) -> AnswerTimes:
     return AnswerTimes(asked, part.first_byte, time.monotonic(), len(part.data))
 
 
-async def _read_last(transport: Transport, count: int) -> Part | None:
+async def _read_last(transport: Transport, count: int, patience: Patience) -> Part | None:
     with suppress(Exception):  # whatever it is, an absolute range is read instead
-        return await transport.read_last(count)
+        return await transport.read_last(count, patience)
     return None
 
 

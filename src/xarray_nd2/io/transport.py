@@ -9,36 +9,48 @@ another.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from xarray_nd2.io.answers import facts_of_info
-from xarray_nd2.io.failures import is_transient
+from xarray_nd2.io.failures import BrokenOffError, RangeIgnoredError, is_transient
+from xarray_nd2.io.process import this_process
+from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody, parse_range_response
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from contextlib import AbstractAsyncContextManager
 
-    from xarray_nd2.io.answers import ObjectFacts, Part
+    from xarray_nd2.io.answers import Bytes, ObjectFacts, Part
+    from xarray_nd2.io.patience import Patience
+    from xarray_nd2.io.range_response import BodyExtent
 
 T = TypeVar("T")
 
 
 class Transport(Protocol):
-    """One object of one store, read by coroutines on the event loop `loop`."""
+    """One object of one store, read by coroutines on the event loop `loop`.
+
+    Each method that asks the store does so once, in an attempt of the `Patience` that it is given,
+    which begins when it is its turn.
+    """
 
     loop: asyncio.AbstractEventLoop
     kind: str  # of link, for a first estimate of what requests cost
     tells_facts: bool  # with every read, so that no `stat` is needed first
 
-    async def stat(self) -> ObjectFacts:
+    async def stat(self, patience: Patience) -> ObjectFacts:
         """Ask what the object is; the file is being opened, now or again."""
 
-    async def read(self, start: int, stop: int, pinned: ObjectFacts | None = None, /) -> Part:
+    async def read(
+        self, start: int, stop: int, patience: Patience, pinned: ObjectFacts | None = None
+    ) -> Part:
         """Read a range that is not empty, of the object that was opened if it is `pinned`."""
 
-    async def read_last(self, count: int) -> Part | None:
+    async def read_last(self, count: int, patience: Patience) -> Part | None:
         """Read the end; None where that is not safe."""
 
-    async def confirm(self) -> ObjectFacts | None:
+    async def confirm(self, patience: Patience) -> ObjectFacts | None:
         """Facts to compare before pixels are read; None where every answer tells them.
 
         The store is asked once in each process and opening of a file, by the first of its reads.
@@ -50,26 +62,149 @@ class ObjectTransport:
 
     kind = "http"
     tells_facts = True
+    encodings: ClassVar[frozenset[str]] = NO_ENCODINGS  # that say nothing of the body
     loop: asyncio.AbstractEventLoop
 
-    async def stat(self) -> ObjectFacts:
-        part = await self.read(0, 1)
+    def __init__(self) -> None:
+        self._ranges_seen = False
+
+    async def stat(self, patience: Patience) -> ObjectFacts:
+        part = await self.read(0, 1, patience)
         if part.facts is None:
             raise OSError("the server tells no size")
         return part.facts
 
-    async def confirm(self) -> ObjectFacts | None:
+    async def confirm(self, patience: Patience) -> ObjectFacts | None:  # noqa: ARG002
         return None
 
-    async def read(self, start: int, stop: int, _pinned: ObjectFacts | None = None, /) -> Part:
-        return await self._get(f"bytes={start}-{stop - 1}", start, stop - start)
+    async def read(
+        self,
+        start: int,
+        stop: int,
+        patience: Patience,
+        pinned: ObjectFacts | None = None,  # noqa: ARG002
+    ) -> Part:
+        return await self._get(f"bytes={start}-{stop - 1}", start, stop - start, patience)
 
-    async def read_last(self, count: int) -> Part | None:
-        return await self._get(f"bytes=-{count}", None, count)
+    async def read_last(self, count: int, patience: Patience) -> Part | None:
+        return await self._get(f"bytes=-{count}", None, count, patience)
 
-    async def _get(self, range_header: str, start: int | None, count: int) -> Part:
+    async def _get(
+        self, range_header: str, start: int | None, count: int, patience: Patience
+    ) -> Part:
         """Answer to a request for `count` bytes from `start`, or the last ones if that is None."""
         raise NotImplementedError
+
+    def _extent(
+        self, status: int, headers: Mapping[str, str], start: int | None, count: int
+    ) -> BodyExtent:
+        """Where the body of an answer lies in the object.
+
+        Raises
+        ------
+        RangeIgnoredError
+            The answer is not the range; in passing, if others were.
+        """
+        try:
+            extent = parse_range_response(status, headers, start, count, self.encodings)
+        except RangeIgnoredError as error:
+            if self._ranges_seen:  # one answer went wrong, such as that of a cache in between
+                raise RangeIgnoredError(str(error), passing=True) from None
+            raise
+        self._ranges_seen |= status == 206
+        return extent
+
+
+class StreamedAnswer:
+    """An answer over HTTP of which the body is still to come.
+
+    Parameters
+    ----------
+    status : int
+        Of the answer, 200 or 206.
+    headers : mapping
+        Of the answer.
+    blocks : async iterator of bytes
+        The body.
+
+    Attributes
+    ----------
+    received : int
+        Bytes of the body that came.
+    """
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], blocks: AsyncIterator[Bytes]
+    ) -> None:
+        self.status, self.headers = status, headers
+        self.received = 0
+        self._blocks = blocks
+
+    async def body(self) -> AsyncIterator[Bytes]:
+        """The body, counted."""
+        async for block in self._blocks:
+            self.received += len(block)
+            yield block
+
+
+class StreamTransport(ObjectTransport):
+    """An object that is read by a client over HTTP, of whose answers the body is streamed."""
+
+    def __init__(self, fs: Any) -> None:
+        super().__init__()
+        self._fs = fs
+        self.loop = fs.loop
+        self._turns: AbstractAsyncContextManager[Any] | None = None
+
+    async def _get(
+        self, range_header: str, start: int | None, count: int, patience: Patience
+    ) -> Part:
+        if self._turns is None:
+            # To wait for one of the client's connections is no fault of the store.
+            limit = asyncio.Semaphore(await self._max_connections())
+            self._turns = this_process().filesystem_turns.setdefault(self._fs, limit)
+        body = ReceivedBody(count)
+        extent: BodyExtent | None = None
+        answer: StreamedAnswer | None = None
+        try:
+            async with self._turns, patience.attempt(lambda: answer.received if answer else 0):
+                asked = time.monotonic()
+                async with self._asking(range_header) as answer:
+                    first_byte = time.monotonic()
+                    try:
+                        extent = self._extent(answer.status, answer.headers, start, count)
+                    except RangeIgnoredError as error:
+                        instead = await self._instead(answer, asked, start, count)
+                        if instead is None or error.passing:
+                            raise
+                        return instead
+                    async for block in answer.body():
+                        if body.add(block):
+                            break
+        except Exception as error:
+            if extent is not None and body.size and is_transient(error):
+                raise BrokenOffError(body.as_part(extent), str(error)) from error
+            raise
+        body.check(extent)
+        return body.as_part(extent, first_byte)
+
+    async def _max_connections(self) -> int:
+        """Requests that the client makes at once."""
+        raise NotImplementedError
+
+    def _asking(self, range_header: str) -> AbstractAsyncContextManager[StreamedAnswer]:
+        """Answer to a request for a range."""
+        raise NotImplementedError
+
+    async def _instead(
+        self,
+        answer: StreamedAnswer,  # noqa: ARG002
+        asked: float,  # noqa: ARG002
+        start: int | None,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+    ) -> Part | None:
+        """The range, from an answer to a request made at `asked` that is not it; None if it cannot."""
+        return None
 
 
 class FileTransport:
@@ -83,14 +218,14 @@ class FileTransport:
         self._fs, self._path = fs, path
         self._confirming: asyncio.Task[ObjectFacts] | None = None
 
-    async def stat(self) -> ObjectFacts:
+    async def stat(self, patience: Patience) -> ObjectFacts:
         self._confirming = None
-        return await asyncio.shield(unattended_task(self.loop, self._look()))
+        return await asyncio.shield(unattended_task(self.loop, self._look(patience)))
 
-    async def confirm(self) -> ObjectFacts | None:
+    async def confirm(self, patience: Patience) -> ObjectFacts | None:
         asked = self._confirming
         if asked is None or (asked.done() and (asked.cancelled() or asked.exception())):
-            asked = self._confirming = unattended_task(self.loop, self._look())
+            asked = self._confirming = unattended_task(self.loop, self._look(patience))
         try:
             return await asyncio.shield(asked)  # others wait for it as well
         except Exception as error:
@@ -98,14 +233,14 @@ class FileTransport:
                 raise
             return None  # the next read asks again
 
-    async def read_last(self, count: int) -> Part | None:  # noqa: ARG002
+    async def read_last(self, count: int, patience: Patience) -> Part | None:  # noqa: ARG002
         # Some refuse a suffix range and some answer it with other bytes.
         return None
 
-    async def _look(self) -> ObjectFacts:
-        return facts_of_info(await self._info(), self._path)
+    async def _look(self, patience: Patience) -> ObjectFacts:
+        return facts_of_info(await self._info(patience), self._path)
 
-    async def _info(self) -> Mapping[str, Any]:
+    async def _info(self, patience: Patience) -> Mapping[str, Any]:
         """The filesystem's description of the file as it is now."""
         raise NotImplementedError
 

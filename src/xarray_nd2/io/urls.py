@@ -6,12 +6,15 @@ Pure functions over paths and URLs. Chained URLs, as fsspec has them, are links 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+from contextlib import suppress
 from typing import Any
 
 _URL_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL_SCHEME = re.compile(r"^(?:file|local)(?:://|:(?=/|[A-Za-z]:))", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<=://\[)[^\[\]]+(?=\])|(?<=@\[)[^\[\]]+(?=\])")
 _LINK_SEPARATOR = re.compile(r"::(?![^\[]*\])")  # but not in an address such as [::1]
 
 
@@ -29,6 +32,23 @@ def links_of(target: str) -> list[str]:
     ['zip', 'https://[::1]/run.zip']
     """
     return _LINK_SEPARATOR.split(target)
+
+
+def with_long_addresses(target: str) -> str:
+    """A URL whose IPv6 addresses have no ``::``, which fsspec takes for the end of a link.
+
+    Examples
+    --------
+    >>> with_long_addresses("http://[::1]:8080/run.nd2")
+    'http://[0000:0000:0000:0000:0000:0000:0000:0001]:8080/run.nd2'
+    """
+
+    def lengthened(address: re.Match[str]) -> str:
+        with suppress(ValueError):
+            return ipaddress.IPv6Address(address[0]).exploded
+        return address[0]
+
+    return _ADDRESS.sub(lengthened, target)
 
 
 def is_local(target: str) -> bool:

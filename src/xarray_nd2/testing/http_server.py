@@ -11,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from xarray_nd2.testing.loopback import Answer, Loopback
+from xarray_nd2.testing.answers import Answer
+from xarray_nd2.testing.loopback import Loopback
 
 if TYPE_CHECKING:
     import os
 
-    from xarray_nd2.testing.loopback import Asked, FaultOfRequest
+    from xarray_nd2.testing.answers import Asked
+    from xarray_nd2.testing.faults import FaultOfRequest
 
 
 class RangeServer(Loopback):

@@ -16,69 +16,28 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
+from xarray_nd2.testing.answers import Answer, Asked
+from xarray_nd2.testing.faults import altered_answer
 from xarray_nd2.testing.request_log import Request, RequestLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    FaultOfRequest = Callable[[int, str, str, tuple[int, int] | None], "Fault | None"]
+    from xarray_nd2.testing.answers import Body
+    from xarray_nd2.testing.faults import FaultOfRequest
 
 _MAX_PIECE_BYTES = 256 * 1024  # sent at a time; all of it where the bandwidth has no limit
 _MIN_PIECE_BYTES = 4096
 _MAX_PIECE_SECONDS = 0.0005  # that one piece may keep a link of limited bandwidth to itself
 _MAX_CATCH_UP_SECONDS = 0.01  # for which a link makes up, when the clock woke a sender late
+_SECONDS_PER_TRICKLED_BYTE = 1.0
 _RANGE_HEADER = re.compile(r"bytes=(\d*)-(\d*)")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that goes wrong with one answer.
-
-    Attributes
-    ----------
-    kind : int or str
-        A status code; or "reset" (the connection is dropped before the answer), "short" (it is
-        closed after half of the body), "truncate" (a complete answer with half of the range),
-        "ignore_range" (the whole object with status 200), "stall" (no answer until the client gives
-        up).
-    """
-
-    kind: int | Literal["reset", "short", "truncate", "ignore_range", "stall"]
-
-
-class Body(Protocol):
-    """Bytes to send, of which slices are taken one after the other."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as a server sees it: names of headers in lower case, the range made absolute."""
-
-    method: str
-    target: str
-    path: str
-    headers: dict[str, str]
-    range: tuple[int, int] | None
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response; `length` only where the body that it speaks of is not sent."""
-
-    status: int
-    headers: Iterable[tuple[str, str]] = ()
-    body: Body = b""
-    length: int | None = None
 
 
 class Loopback(ABC):
@@ -210,6 +169,11 @@ class Loopback(ABC):
             record(0, 0)
             while True:  # until the client hangs up
                 await received.more()
+        if fault == "informational":
+            record(0, 0)
+            while True:
+                await self._loop.sock_sendall(connection, b"HTTP/1.1 102 Processing\r\n\r\n")
+                await asyncio.sleep(_SECONDS_PER_TRICKLED_BYTE)
         if fault == "reset":
             record(0, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -219,6 +183,9 @@ class Loopback(ABC):
             content = content[: len(content) // 2]
         keep = fault != "short" and protocol == "HTTP/1.1" and headers.get("connection") != "close"
         response_head = _response_head(answer, keep=keep)
+        if fault in ("trickle", "trickle_body"):
+            record(answer.status, 0)
+            await self._trickle(connection, response_head, content, whole=fault == "trickle")
         await self._send_answer(
             connection, response_head, content, lambda nbytes: record(answer.status, nbytes)
         )
@@ -232,7 +199,7 @@ class Loopback(ABC):
                 self._request_number, asked.method, asked.path, asked.range
             )
             fault = found.kind if found else None
-            if fault in ("reset", "stall"):
+            if fault in ("reset", "stall", "informational"):
                 return fault, Answer(0)
             if isinstance(fault, int):
                 return fault, Answer(fault)
@@ -243,7 +210,7 @@ class Loopback(ABC):
         except Exception:
             logging.getLogger(__name__).exception("%s %s failed", asked.method, asked.path)
             return 500, Answer(500)
-        return fault, _halved_answer(answer) if fault == "truncate" else answer
+        return fault, altered_answer(answer, fault)
 
     async def _receive_body(
         self, connection: socket.socket, received: _ReceivedBytes, headers: dict[str, str]
@@ -286,6 +253,16 @@ class Loopback(ABC):
         finally:
             record(sent)  # before the last bytes leave: see RequestLog
         await self._loop.sock_sendall(connection, head + piece)
+
+    async def _trickle(
+        self, connection: socket.socket, head: bytes, body: Body, *, whole: bool
+    ) -> None:
+        """Send an answer, or the body of one, a byte a second; no client is meant to wait for it."""
+        if not whole:
+            await self._loop.sock_sendall(connection, head)
+        for byte in (head if whole else b"") + bytes(body[:]):
+            await self._loop.sock_sendall(connection, bytes([byte]))
+            await asyncio.sleep(_SECONDS_PER_TRICKLED_BYTE)
 
     async def _wait_for_link(self, nbytes: int) -> None:
         """Wait until the link has sent the pieces of other connections that came before."""
@@ -345,18 +322,6 @@ def _parse_range_header(header: str | None, size: int | None) -> tuple[int, int]
     if last and stop <= start:
         return None
     return start, max(start, min(stop, size))
-
-
-def _halved_answer(answer: Answer) -> Answer:
-    """Half of an answer, as if the object ended there."""
-    half = (len(answer.body) + 1) // 2
-    headers = [
-        (name, re.sub(r"(\d+)-\d+", lambda span: f"{span[1]}-{int(span[1]) + half - 1}", value))
-        if name.lower() == "content-range"
-        else (name, value)
-        for name, value in answer.headers
-    ]
-    return Answer(answer.status, headers, answer.body[:half])
 
 
 def _response_head(answer: Answer, *, keep: bool) -> bytes:

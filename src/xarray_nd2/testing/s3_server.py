@@ -8,13 +8,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xarray_nd2.testing.loopback import Answer, Loopback
+from xarray_nd2.testing.answers import Answer
+from xarray_nd2.testing.loopback import Loopback
 
 if TYPE_CHECKING:
     import os
     from typing import Self
 
-    from xarray_nd2.testing.loopback import Asked, FaultOfRequest
+    from xarray_nd2.testing.answers import Asked
+    from xarray_nd2.testing.faults import FaultOfRequest
 
 
 class S3Server(Loopback):

@@ -1,0 +1,143 @@
+"""How long a range may take: a least rate for each attempt, and patience with all of them.
+
+A store may be silent, trickle, or refuse for now, for ever. What counts is *sufficient progress*: so
+many bytes a second on the average of an attempt's length. An attempt without it is ended, so that
+another connection may do better, and after enough time without it the range is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+PATIENCE_SECONDS: Final = 90.0
+"""Without sufficient progress after which a range is given up, unless the caller says otherwise."""
+
+ATTEMPTS_PER_PATIENCE: Final = 3  # that may be silent until their end
+LEAST_SHARE_OF_ATTEMPT: Final = 0.1  # of that time, below which another attempt is not worthwhile
+LEAST_BYTES_PER_SECOND: Final = 1024  # of one range; 64 of them share the link
+# Where bytes are seen only when all are there, so that slow cannot be told from silent.
+LEAST_UNSEEN_BYTES_PER_SECOND: Final = 16 * 1024
+
+
+class Patience:
+    """What is left of the time that one range may go on without sufficient progress.
+
+    Time in which a range waits for its turn is not counted, nor is any in which the process itself
+    was stopped.
+
+    Parameters
+    ----------
+    seconds : float
+        To begin with, and again after any progress.
+    """
+
+    __slots__ = ("_attempt_seconds", "_idle_seconds", "_seconds", "_spent_seconds")
+
+    def __init__(self, seconds: float = PATIENCE_SECONDS) -> None:
+        self._seconds = seconds
+        self._spent_seconds = 0.0
+        self._attempt_seconds = self._idle_seconds = 0.0  # of the last attempt, and at its end
+
+    @property
+    def left_seconds(self) -> float:
+        """What is left."""
+        return max(0.0, self._seconds - self._spent_seconds)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether too little is left for another attempt."""
+        return self.left_seconds < self._attempt_limit_seconds * LEAST_SHARE_OF_ATTEMPT
+
+    @property
+    def _attempt_limit_seconds(self) -> float:
+        return self._seconds / ATTEMPTS_PER_PATIENCE
+
+    @property
+    def spent_seconds(self) -> float:
+        """Without sufficient progress so far."""
+        return self._spent_seconds
+
+    def attempt(self, received: Callable[[], int] | None = None, unseen_bytes: int = 0) -> _Attempt:
+        """Context of one attempt, which it ends with a `TimeoutError`.
+
+        Parameters
+        ----------
+        received : callable, optional
+            Tells how many bytes came in this attempt so far; without it, none can be seen.
+        unseen_bytes : int
+            Bytes that cannot be seen before all of them are there, for which more time is given.
+        """
+        seconds = min(self._attempt_limit_seconds, self.left_seconds)
+        return _Attempt(self, seconds + unseen_bytes / LEAST_UNSEEN_BYTES_PER_SECOND, received)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before another attempt, no longer than there is patience."""
+        seconds = min(seconds, self.left_seconds)
+        self._spent_seconds += seconds
+        await asyncio.sleep(seconds)
+
+    def renew(self, new_bytes: int) -> None:
+        """Begin anew at the last progress, where an attempt brought enough that nobody had yet."""
+        if new_bytes >= self._attempt_seconds * LEAST_BYTES_PER_SECOND:
+            self._spent_seconds = self._idle_seconds
+
+    def spend(self, attempt_seconds: float, idle_seconds: float) -> None:
+        """Count an attempt, of which the last `idle_seconds` were without sufficient progress."""
+        self._attempt_seconds, self._idle_seconds = attempt_seconds, idle_seconds
+        self._spent_seconds += idle_seconds
+
+
+class _Attempt:
+    """One attempt, in windows of time each of which has to bring enough."""
+
+    __slots__ = (
+        *("_began", "_idle_since", "_limit", "_loop", "_patience", "_received", "_seconds"),
+        *("_seen_bytes", "_timer"),
+    )
+
+    def __init__(
+        self, patience: Patience, seconds: float, received: Callable[[], int] | None
+    ) -> None:
+        self._patience, self._seconds, self._received = patience, seconds, received
+        self._seen_bytes = 0
+
+    async def __aenter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._idle_since = self._loop.time()
+        self._limit = asyncio.timeout(None)
+        await self._limit.__aenter__()
+        self._timer = self._loop.call_later(self._seconds, self._look)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        ended = self._loop.time()
+        # It is idle for longer only if the process was stopped meanwhile.
+        idle = min(ended - self._idle_since, self._seconds)
+        self._patience.spend(ended - self._began, idle)
+        try:
+            await self._limit.__aexit__(kind, error, traceback)
+        except TimeoutError as ended_early:
+            what = "no answer came"
+            if self._received is not None and self._received():
+                what = f"less than {LEAST_BYTES_PER_SECOND} bytes a second came"
+            raise TimeoutError(f"{what} in {self._seconds:.3g} s") from ended_early.__cause__
+
+    def _look(self) -> None:
+        """End the attempt at the end of a window that did not bring enough."""
+        received = self._received() if self._received else 0
+        now = self._loop.time()
+        if received - self._seen_bytes < self._seconds * LEAST_BYTES_PER_SECOND:
+            self._limit.reschedule(now)
+            return
+        self._seen_bytes, self._idle_since = received, now
+        self._timer = self._loop.call_later(self._seconds, self._look)
