@@ -120,7 +120,7 @@ class FoundChunks:
             np.array([chunk.offset for chunk in frames.values()], np.int64),
             np.array([chunk.length for chunk in frames.values()], np.int64),
             boundaries=np.array([*(chunk.offset for chunk in self.chunks), self.stop], np.int64),
-            shared=np.empty(0, np.int64),
+            contested=np.empty(0, np.int64),
         )
 
     def describe(self, layout: FrameLayout, metadata: Mapping[str, bytes]) -> str:
