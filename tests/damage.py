@@ -77,13 +77,20 @@ def chunk_parts(data: bytes, place: int) -> tuple[int, int, int]:
     return offset, start, start + length
 
 
-def rewritten(data: bytes, replaced: Mapping[bytes, bytes]) -> bytes:
-    """The file with other data in some of its chunks, everything else being sound."""
+def rewritten(
+    data: bytes, replaced: Mapping[bytes, bytes], least_name_area: int | None = None
+) -> bytes:
+    """The file with other data in some of its chunks, everything else being sound.
+
+    The name areas of its frames are kept, or are as long as said, or as the name where that is longer.
+    """
     sink = io.BytesIO()
     writer = ChunkWriter(sink, (int(data[51:52]), int(data[53:54])))
     for name, place in chunk_entries(data).items():
         offset, start, stop = chunk_parts(data, place)
         area = start - offset - CHUNK_HEADER.size if name.startswith(b"ImageDataSeq") else None
+        if area is not None and least_name_area is not None:
+            area = max(least_name_area, len(name))
         content = replaced.get(name, data[start:stop])
         writer.append(name.decode("ascii"), content, name_area=area)
     writer.finish(by_name=True)

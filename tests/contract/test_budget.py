@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.damage import rewritten
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -168,3 +169,21 @@ def test_metadata_is_read_once(large: Path, http: RangeServer) -> None:
     offsets = [entry.start for entry in http.log.entries]
     assert min(offset for offset in offsets if offset is not None) > 4096
     assert http.log.bytes < pixels / 3
+
+
+@pytest.mark.parametrize(
+    ("name_area", "more"), [(4072, 0), (0, 0), (64, 1)], ids=["padded", "tight", "unusual"]
+)
+def test_unusual_name_areas_take_one_round_trip_more(
+    name_area: int, more: int, folder: Path, http: RangeServer
+) -> None:
+    """One header is enough where it is a usual one; otherwise a few must agree, not all."""
+    sizes = {"T": 60, "Y": 512, "X": 512}
+    times = 1 + np.arange(60)
+    path = sparse_file(folder / "areas.nd2", sizes, map_order="sequence", timestamps=times)
+    path.write_bytes(rewritten(path.read_bytes(), {}, least_name_area=name_area))
+    http.latency = 0.05
+    xr.open_dataset(http.url(path.name))
+    assert http.log.requests == 2 + 4 * more  # both ends, and headers far from each other
+    assert http.log.round_trips == 1 + more
+    assert http.log.bytes <= 2 * 256 * 1024 + 4 * 48 * more

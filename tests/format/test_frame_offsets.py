@@ -36,7 +36,25 @@ def test_frames_in_doubt() -> None:
     chunk_map = parse_chunk_map(map_of(entries), 61440)
     _, _, doubtful = presume_frame_offsets(chunk_map, 6, frame_bytes=8)
     assert doubtful.tolist() == [False, True, True, True, False, False]
-    offset, length, doubtful = presume_frame_offsets(chunk_map, 6, frame_bytes=None, skip=40)
+    offset, length, doubtful = presume_frame_offsets(
+        chunk_map, 6, frame_bytes=None, name_area_bytes=24
+    )
     assert offset.tolist()[::5] == [4136, 53288]
     assert length[5] == 61440 - 53288
     assert not doubtful[5]
+
+
+def test_places_of_other_chunks() -> None:
+    """A frame cannot lie within another chunk, nor where the file's signature is."""
+    entries = [
+        (b"ImageDataSeq|0!", 0, 16),
+        (b"CustomData|a!", 4096, 20_000),
+        (b"ImageDataSeq|1!", 16384, 16),  # as far from the next chunk as it should be
+        (b"ImageDataSeq|2!", 24576, 16),
+    ]
+    chunk_map = parse_chunk_map(map_of(entries), 32768)
+    assert chunk_map.contested.tolist() == [16384]
+    _, _, doubtful = presume_frame_offsets(chunk_map, 3, frame_bytes=8)
+    assert doubtful.tolist() == [True, True, False]
+    _, _, doubtful = presume_frame_offsets(chunk_map, 3, frame_bytes=8, name_area_bytes=0)
+    assert doubtful.tolist() == [True, True, True]

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 import xarray_nd2
+from tests.damage import rewritten
 from tests.variants import VARIANTS
 from xarray_nd2 import (
     ND2ChangedError,
@@ -25,7 +26,6 @@ from xarray_nd2 import (
 )
 from xarray_nd2.format.container import FILE_FOOTER, MAP_SIGNATURE
 from xarray_nd2.testing import write_nd2
-from xarray_nd2.testing.chunks import ChunkWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +155,9 @@ def test_frame_on_something_else(tmp_path: Path) -> None:
     path = tmp_path / "run.nd2"
     path.write_bytes(data)
     ds = xr.open_dataset(path)
-    with pytest.raises(ND2FormatError, match="frame 2 has 0 bytes"):
+    with pytest.raises(
+        ND2FormatError, match="frame 2 cannot be read: .* no header of a chunk tells"
+    ):
         ds.image.isel(T=2).load()
 
 
@@ -279,19 +281,12 @@ def test_name_areas_that_lead_astray() -> None:
 
 
 @pytest.mark.parametrize("rescue", [False, True])
-def test_name_areas_without_padding(rescue: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_areas_without_padding(rescue: bool) -> None:
     """Then the data of frame 10 starts one byte later in its chunk than that of frame 9."""
-    append = ChunkWriter.append
-
-    def close(self: ChunkWriter, name: str, *data: Any, name_area: int | None = None) -> None:
-        frame = name.startswith("ImageDataSeq")
-        append(self, name, *data, name_area=len(name) if frame else name_area)
-
-    monkeypatch.setattr(ChunkWriter, "append", close)
     frames = np.random.default_rng(0).integers(0, 60000, (101, 33, 40)).astype("u2")
     file = io.BytesIO()
     write_nd2(file, frames, "TYX", metadata_at="end")
-    data = file.getvalue()
+    data = rewritten(file.getvalue(), {}, least_name_area=0)
     if rescue:
         data = data[: FILE_FOOTER.unpack(data[-40:])[1]]
     with warnings.catch_warnings():

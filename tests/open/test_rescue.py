@@ -175,7 +175,7 @@ def test_components_without_picture_are_channels() -> None:
 
 
 def test_damaged_map() -> None:
-    """A map that is there but of no use, and a chunk that was written twice."""
+    """A map that is there but of no use, and a frame that is there twice: either may be another."""
     file = io.BytesIO()
     write_nd2(file, np.full((2, 8, 8), 7, "uint8"), "TYX")
     data = bytearray(file.getvalue())
@@ -186,7 +186,9 @@ def test_damaged_map() -> None:
     offset, start, stop = chunk_parts(file.getvalue(), first)
     again = bytearray(data[offset:stop])
     again[start - offset + 8 :] = bytes([9]) * 64
-    assert (rescued(bytes(data[:location] + again)).image.isel(T=0).values == 9).all()
+    ds = rescued(bytes(data[:location] + again))
+    assert ds.frame_valid.values.tolist() == [False, True]
+    assert (ds.image.isel(T=1).values == 7).all()
 
 
 def test_nothing_to_rescue() -> None:
@@ -275,3 +277,24 @@ def test_junk_behind_the_chunks(end: str) -> None:
     ds = rescued(file.getvalue()[:location] + junk)
     assert (ds.image.values == 7).all()
     assert ("is incomplete" if end == "liar" else "no chunk starts") in ds.attrs["rescued"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"), [(2, b"|1!"), (1, b"|2!"), (11, b"|1!!"), (11, b"|01!")]
+)
+def test_a_frame_under_the_name_of_another(frame: int, name: bytes) -> None:
+    """None of the two is read as what may be the other one."""
+    frames = np.random.default_rng(3).integers(0, 2**16, (12, 8, 10), np.uint16)
+    file = io.BytesIO()
+    write_nd2(file, frames, "TYX", metadata_at="end")
+    data = file.getvalue()
+    place = chunk_entries(data)[b"ImageDataSeq|%d!" % frame]
+    at = chunk_parts(data, place)[0] + 16 + len(b"ImageDataSeq")
+    copy = data[:at] + name + data[at + len(name) :]
+    ds = rescued(copy[: struct.unpack("<Q", data[-8:])[0]])
+    lost = [frame] if name == b"|01!" else [frame, int(name.strip(b"|!"))]
+    expected = frames.copy()
+    expected[lost] = 0
+    np.testing.assert_array_equal(ds.image.values, expected)
+    assert np.flatnonzero(~ds.frame_valid.values).tolist() == sorted(lost)
+    assert ("2 frames do not have a number of their own" in ds.attrs["rescued"]) == (len(lost) > 1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.container import FRAME_SEQUENCE, MAP_SIGNATURE
+from xarray_nd2.format.container import CHUNK_HEADER, FRAME_SEQUENCE, MAP_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,8 +55,9 @@ class ChunkMap:
         order of the map.
     boundaries : ndarray of int64
         Sorted offsets of all chunks, the map's own last.
-    shared : ndarray of int64
-        Offsets that the map gives to more than one chunk; there are none in a sound file.
+    contested : ndarray of int64
+        Offsets that the map gives to more than one chunk, or to one within the data of another;
+        there are none in a sound file.
     """
 
     chunks: Mapping[bytes, ChunkExtent]
@@ -64,7 +65,7 @@ class ChunkMap:
     frame_offset: NDArray[np.int64]
     frame_length: NDArray[np.int64]
     boundaries: NDArray[np.int64]
-    shared: NDArray[np.int64]
+    contested: NDArray[np.int64]
 
     def bytes_to_next_chunk(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes from each offset to the next chunk, -1 where none follows."""
@@ -120,14 +121,16 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
     is_frame &= bar == starts + len(FRAME_SEQUENCE)
 
     boundaries, times = np.unique(np.append(offsets, location), return_counts=True)
-    single = np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame))
-    following = np.searchsorted(boundaries, offsets[single], side="right")
+    following = np.searchsorted(boundaries, offsets, side="right")
     stops = np.append(boundaries, location)[following]
-    columns = (starts, ends + 1, offsets, lengths)
+    overrun = lengths > stops - offsets - CHUNK_HEADER.size - (ends + 1 - starts)
+    overrun &= following < len(boundaries)
+    single = np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame))
+    columns = (starts, ends + 1, offsets, lengths, stops)
     chunks = {
         data[start:end]: ChunkExtent(offset, length if length >= 0 else None, stop)
         for start, end, offset, length, stop in zip(
-            *(column[single].tolist() for column in columns), stops.tolist(), strict=True
+            *(column[single].tolist() for column in columns), strict=True
         )
     }
     return ChunkMap(
@@ -136,7 +139,7 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
         offsets[is_frame],
         lengths[is_frame],
         boundaries,
-        boundaries[times > 1],
+        np.append(boundaries[times > 1], boundaries[following[overrun]]),
     )
 
 

@@ -1,26 +1,22 @@
 """Where the frames' data is presumed to lie, and which frames' headers must be read to know.
 
-The map gives the chunk of each frame, and the chunk's own header how far into it the data starts.
+The map gives the chunk of each frame, the name area of the frames how far into it the data starts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xarray_nd2.format.container import CHUNK_ALIGNMENT_BYTES
 from xarray_nd2.format.layout import MISSING_OFFSET
+from xarray_nd2.format.name_areas import TIMESTAMP_BYTES, USUAL_NAME_AREA_BYTES, data_starts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xarray_nd2.format.chunk_map import ChunkMap
-
-TIMESTAMP_BYTES: Final = 8
-"""The acquisition time before a frame's pixels: float64, milliseconds."""
-USUAL_DATA_OFFSET: Final = CHUNK_ALIGNMENT_BYTES - TIMESTAMP_BYTES
-"""Bytes from the start of a frame's chunk to its data in files of NIS-Elements."""
 
 
 def usual_length(lengths: NDArray[np.int64]) -> int | None:
@@ -30,13 +26,15 @@ def usual_length(lengths: NDArray[np.int64]) -> int | None:
 
 
 def presume_frame_offsets(
-    chunk_map: ChunkMap, count: int, frame_bytes: int | None, skip: int = USUAL_DATA_OFFSET
+    chunk_map: ChunkMap,
+    count: int,
+    frame_bytes: int | None,
+    name_area_bytes: int = USUAL_NAME_AREA_BYTES,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Presume where the frames' data lies, and check it against the neighbouring chunks.
 
-    The data of all frames starts as many bytes into their chunks as that of one of them. That is
-    verified for free: up to the next chunk there must be room for the data and no more than the
-    alignment adds. Of several frames that are said to share a place, and of several places for one
+    All frames have the same name area. That is verified for free: up to the next chunk there must
+    be room for the data and no more than the alignment adds. Of several frames that are said to share a place, and of several places for one
     frame, at most one can be right.
 
     Parameters
@@ -47,8 +45,8 @@ def presume_frame_offsets(
         Number of frames of the image; frames of the map beyond it are left out.
     frame_bytes : int or None
         Bytes of one padded frame where it is stored uncompressed, None where frames are compressed.
-    skip : int
-        Bytes from the start of a frame's chunk to its data.
+    name_area_bytes : int
+        Of the frames' chunks, or the length of the name where that is longer.
 
     Returns
     -------
@@ -68,6 +66,7 @@ def presume_frame_offsets(
     chunk_offset[index] = chunk_map.frame_offset[inside]
     data_length[index] = chunk_map.frame_length[inside]
     present = chunk_offset != MISSING_OFFSET
+    skip = data_starts(name_area_bytes, count)
 
     available = chunk_map.bytes_to_next_chunk(chunk_offset)
     doubtful = np.zeros(count, bool)
@@ -78,9 +77,9 @@ def presume_frame_offsets(
         data_length = np.where(present, TIMESTAMP_BYTES + frame_bytes, -1)
     slack = available - (skip + data_length)
     doubtful |= (slack < 0) | (slack >= CHUNK_ALIGNMENT_BYTES) | (data_length < 0)
-    doubtful |= (chunk_offset % CHUNK_ALIGNMENT_BYTES != 0) | np.isin(
-        chunk_offset, chunk_map.shared
-    )
+    # Chunks start on pages, and the first page is that of the file's signature.
+    doubtful |= (chunk_offset % CHUNK_ALIGNMENT_BYTES != 0) | (chunk_offset == 0)
+    doubtful |= np.isin(chunk_offset, chunk_map.contested)
     numbers, times = np.unique(index, return_counts=True)
     doubtful[numbers[times > 1]] = True
     data_offset = np.where(present, chunk_offset + skip, MISSING_OFFSET)

@@ -147,7 +147,7 @@ class FrameLayout(ImageShape):
         Byte of the file at which each frame's pixels (or its zlib stream) start; `MISSING_OFFSET`
         where the file has no such frame.
     lengths : FrameTable
-        Bytes stored for each frame from there on.
+        Bytes stored for each frame from there on; 0 where its place is not certain.
     """
 
     offsets: FrameTable

@@ -1,40 +1,44 @@
 """Finding the pixels of the frames: presumed from the map, checked for free, else asked for.
 
-One frame's header is read with the metadata; the others are presumed to be like it, and the neighbours
-in the map tell where that cannot be. Only there more headers are read.
+One frame's header is read with the metadata. Where it does not prove how the frames lie in their
+chunks, a few more are read, which have to agree. All frames are presumed to be like those, and the
+neighbours in the map tell where that cannot be. Only there each frame's own header is read.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.container import CHUNK_HEADER, frame_name, parse_chunk_header
-from xarray_nd2.format.frame_offsets import (
-    TIMESTAMP_BYTES,
-    USUAL_DATA_OFFSET,
-    presume_frame_offsets,
-    usual_length,
-)
+from xarray_nd2.format.frame_offsets import presume_frame_offsets, usual_length
 from xarray_nd2.format.layout import MAX_SURPLUS_BYTES, MISSING_OFFSET, FrameLayout, FrameTable
+from xarray_nd2.format.name_areas import (
+    FRAME_HEADER_BYTES,
+    TIMESTAMP_BYTES,
+    USUAL_NAME_AREA_BYTES,
+    agreed_name_area,
+    parse_frame_header,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from xarray_nd2.format.chunk_map import ChunkMap
     from xarray_nd2.format.layout import ImageShape
+    from xarray_nd2.format.name_areas import FrameHeader
     from xarray_nd2.open.file_reader import FileReader
-
-_FRAME_HEADER_BYTES: Final = CHUNK_HEADER.size + 32  # and the name of a frame
 
 
 def first_header(chunk_map: ChunkMap, size: int) -> list[tuple[int, int]]:
     """Range of the header of the frame that comes first in a file of `size` bytes, if there is one."""
-    start = int(chunk_map.frame_offset.min(initial=size))
-    return [(start, start + _FRAME_HEADER_BYTES)] if 0 < start <= size - _FRAME_HEADER_BYTES else []
+    offsets = chunk_map.frame_offset
+    start = int(offsets[_within(offsets, size)].min(initial=size))
+    return [(start, start + FRAME_HEADER_BYTES)] if start < size else []
 
 
 def read_layout(reader: FileReader, chunk_map: ChunkMap, image: ImageShape) -> FrameLayout:
@@ -47,19 +51,22 @@ def read_layout(reader: FileReader, chunk_map: ChunkMap, image: ImageShape) -> F
     """
     count = image.frame_count
     frame_bytes = image.frame_bytes if image.compression == "none" else None
-    first = _first_frame(reader, chunk_map)
-    if frame_bytes is not None and first is not None:
-        _check_length(chunk_map, image, first[1])
-    skip = USUAL_DATA_OFFSET if first is None else first[0]
-    offset, length, doubtful = presume_frame_offsets(chunk_map, count, frame_bytes, skip)
-    if first is None:  # there is nothing to go by
+    headers = _telling_headers(reader, chunk_map, image)
+    valid = [header for header in headers.values() if header is not None]
+    if valid and not _are_plausible(valid, chunk_map, image):
+        raise ND2FormatError(
+            f"frames of {valid[0].data_bytes - TIMESTAMP_BYTES} bytes cannot be {image.height} rows "
+            f"of {image.row_stride_bytes} bytes"
+        )
+    area = agreed_name_area(valid)
+    offset, length, doubtful = presume_frame_offsets(
+        chunk_map, count, frame_bytes, USUAL_NAME_AREA_BYTES if area is None else area
+    )
+    if area is None:  # there is nothing to go by
         doubtful = offset != MISSING_OFFSET
-    elif skip == CHUNK_HEADER.size + len(frame_name(first[2])):
-        # The name takes no more room than it needs, so longer numbers move the data.
-        lengths = np.searchsorted(10 ** np.arange(1, 19), np.arange(count), side="right")
-        doubtful |= (offset != MISSING_OFFSET) & (lengths != lengths[min(first[2], count - 1)])
+    doubtful[[i for i, header in headers.items() if header is None and i < count]] = True
     if doubtful.any():
-        _settle_doubts(reader, chunk_map, offset, length, np.flatnonzero(doubtful))
+        _settle_doubts(reader, chunk_map, area, offset, length, np.flatnonzero(doubtful))
     present = offset != MISSING_OFFSET
     return FrameLayout.of(
         image,
@@ -68,60 +75,87 @@ def read_layout(reader: FileReader, chunk_map: ChunkMap, image: ImageShape) -> F
     )
 
 
-def _first_frame(reader: FileReader, chunk_map: ChunkMap) -> tuple[int, int, int] | None:
-    """Of the first frame's chunk the bytes before its data, of its data, and the frame's number.
+def _within(offsets: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Which offsets a chunk of a file of `size` bytes can have."""
+    return (offsets > 0) & (offsets <= size - FRAME_HEADER_BYTES)
 
-    None if it is no chunk.
+
+def _telling_headers(
+    reader: FileReader, chunk_map: ChunkMap, image: ImageShape
+) -> dict[int, FrameHeader | None]:
+    """The header of the first frame, and where it is no proof, those of some others.
+
+    By the number of the frame; None where it has no valid header.
     """
-    for start, stop in first_header(chunk_map, reader.size):
-        number = int(chunk_map.frame_index[chunk_map.frame_offset.argmin()])
+    places = np.flatnonzero(_within(chunk_map.frame_offset, reader.size))
+    offsets = chunk_map.frame_offset[places]
+    if not len(places):
+        return {}
+    first = places[[offsets.argmin()]]
+    headers = dict(_read_headers(reader, chunk_map, first))
+    told = [header for header in headers.values() if header is not None and header.is_proof]
+    if told and _are_plausible(told, chunk_map, image):
+        return headers
+    # The next ones have names as long as that of the first, those far away share no damage with it.
+    places = places[offsets.argsort(kind="stable")]
+    others = sorted({1, 2, len(places) // 2, len(places) - 1} & set(range(1, len(places))))
+    return headers | dict(_read_headers(reader, chunk_map, places[others]))
+
+
+def _are_plausible(headers: list[FrameHeader], chunk_map: ChunkMap, image: ImageShape) -> bool:
+    """Whether one of some headers, or the map, has frames as long as the image's size makes them."""
+    least = TIMESTAMP_BYTES + image.frame_bytes
+    plausible = range(least, least + max(MAX_SURPLUS_BYTES, image.row_stride_bytes))
+    lengths = [usual_length(chunk_map.frame_length), *(header.data_bytes for header in headers)]
+    return image.compression != "none" or any(length in plausible for length in lengths)
+
+
+def _read_headers(
+    reader: FileReader, chunk_map: ChunkMap, places: NDArray[np.int64]
+) -> Iterator[tuple[int, FrameHeader | None]]:
+    """Number and header of the frames at some places of the map, in the order of the file.
+
+    None stands for a header that is not the one of that frame.
+    """
+    places = places[chunk_map.frame_offset[places].argsort(kind="stable")]
+    starts = chunk_map.frame_offset[places]
+    rooms = chunk_map.bytes_to_next_chunk(starts).tolist()
+    frames = chunk_map.frame_index[places].tolist()
+    pieces = reader.read_scattered(starts, FRAME_HEADER_BYTES)
+    for frame, start, room, piece in zip(frames, starts.tolist(), rooms, pieces, strict=True):
+        header = None
         with suppress(ND2FormatError):
-            header = reader.read(start, stop)
-            return *parse_chunk_header(header, frame_name(number), start), number
-    return None
-
-
-def _check_length(chunk_map: ChunkMap, image: ImageShape, length: int) -> None:
-    """Check that the frames are as long as the image's size makes them; `length` is of the first."""
-    expected = TIMESTAMP_BYTES + image.frame_bytes
-    most = expected + max(MAX_SURPLUS_BYTES, image.row_stride_bytes)
-    lengths = {length, usual_length(chunk_map.frame_length)} - {None}
-    if not any(expected <= told < most for told in lengths if told is not None):
-        raise ND2FormatError(
-            f"frames of {length - TIMESTAMP_BYTES} bytes cannot be {image.height} rows of "
-            f"{image.row_stride_bytes} bytes"
-        )
+            header = parse_frame_header(piece, frame, start, room)
+        yield frame, header
 
 
 def _settle_doubts(
     reader: FileReader,
     chunk_map: ChunkMap,
+    name_area_bytes: int | None,
     data_offset: NDArray[np.int64],
     data_length: NDArray[np.int64],
     frames: NDArray[np.int64],
 ) -> None:
     """Read the headers of frames whose place in their chunk is not certain.
 
-    A frame that has no valid header is left without a byte, which its reading will tell: the
-    others can still be read.
+    A frame that has no valid header, or one that tells another name area than the file's frames
+    have, is left without a byte, which its reading will tell: the others can still be read.
     """
-    chunk_offset = np.zeros(len(data_offset), np.int64)
-    inside = chunk_map.frame_index < len(chunk_offset)
-    chunk_offset[chunk_map.frame_index[inside]] = chunk_map.frame_offset[inside]
-    data_length[frames] = TIMESTAMP_BYTES
-    readable = frames[
-        (chunk_offset[frames] >= 0) & (chunk_offset[frames] <= reader.size - _FRAME_HEADER_BYTES)
-    ]
-    if not len(readable) and len(frames) == np.count_nonzero(data_offset != MISSING_OFFSET):
+    place = np.zeros(len(data_offset), np.int64)
+    inside = np.flatnonzero(chunk_map.frame_index < len(place))
+    place[chunk_map.frame_index[inside]] = inside
+    places = place[frames]
+    starts = chunk_map.frame_offset[places]
+    readable = _within(starts, reader.size)
+    if not readable.any() and len(frames) == np.count_nonzero(data_offset != MISSING_OFFSET):
         raise ND2FormatError(
             f"every frame is said to lie outside the {reader.size} bytes of the file, "
-            f"the first at byte {chunk_offset[frames[0]]}"
+            f"the first at byte {starts[0]}"
         )
-    readable = readable[np.argsort(chunk_offset[readable], kind="stable")]
-    starts = chunk_offset[readable]
-    headers = reader.read_scattered(starts, _FRAME_HEADER_BYTES)
-    for frame, start, header in zip(readable.tolist(), starts.tolist(), headers, strict=True):
-        with suppress(ND2FormatError):
-            skip, length = parse_chunk_header(header, frame_name(frame), start)
-            if start + skip + length <= reader.size:
-                data_offset[frame], data_length[frame] = start + skip, length
+    data_length[frames] = TIMESTAMP_BYTES
+    for frame, header in _read_headers(reader, chunk_map, places[readable]):
+        if header is None or not header.tells_place(name_area_bytes):
+            continue
+        if header.data_offset + header.data_bytes <= reader.size:
+            data_offset[frame], data_length[frame] = header.data_offset, header.data_bytes

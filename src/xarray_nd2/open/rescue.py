@@ -24,7 +24,7 @@ from xarray_nd2.format.container import (
     CHUNK_ALIGNMENT_BYTES,
     CHUNK_HEADER,
     CHUNK_MAGIC,
-    FRAME_SEQUENCE,
+    frame_name,
 )
 from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.open.file_reader import MAX_GAP_BYTES
@@ -87,7 +87,10 @@ class FoundChunks:
     size: int
 
     def as_map(self, metadata: Mapping[str, bytes]) -> ChunkMap:
-        """The map that the file does not have; of several chunks of one name, the last.
+        """The map that the file does not have.
+
+        Of several chunks of one name it has the last, but no frame: one of them is another frame,
+        the name of which was damaged.
 
         Parameters
         ----------
@@ -105,13 +108,11 @@ class FoundChunks:
                 f"{metadata['attributes'].decode()!r}, which tells the size of the image"
             )
         chunks: dict[bytes, ChunkExtent] = {}
-        frames: dict[int, Chunk] = {}
         for chunk in self.chunks:
             numbered = _NUMBERED_NAME.fullmatch(chunk.name)
-            if numbered and numbered[1] == FRAME_SEQUENCE:
-                frames[int(numbered[2])] = chunk
-            elif numbered is None or int(numbered[2]) == 0:
+            if numbered is None or int(numbered[2]) == 0:
                 chunks[chunk.name] = ChunkExtent(chunk.offset, chunk.length, chunk.stop)
+        frames = {number: same[0] for number, same in self._frames().items() if len(same) == 1}
         if not frames:
             raise ND2FormatError(f"it cannot be rescued: {self._extent()} no frame is complete")
         return ChunkMap(
@@ -120,7 +121,7 @@ class FoundChunks:
             np.array([chunk.offset for chunk in frames.values()], np.int64),
             np.array([chunk.length for chunk in frames.values()], np.int64),
             boundaries=np.array([*(chunk.offset for chunk in self.chunks), self.stop], np.int64),
-            shared=np.empty(0, np.int64),
+            contested=np.empty(0, np.int64),
         )
 
     def describe(self, layout: FrameLayout, metadata: Mapping[str, bytes]) -> str:
@@ -128,7 +129,8 @@ class FoundChunks:
         names = {chunk.name for chunk in self.chunks}
         lost = [part for part, name in metadata.items() if name not in names]
         present = np.count_nonzero(layout.offsets.values() != MISSING_OFFSET)
-        stored = sum(name.startswith(FRAME_SEQUENCE + b"|") for name in names)
+        stored = [len(same) for same in self._frames().values()]
+        once = stored.count(1)
         count = f"{present} of {layout.frame_count} frames"
         texts = [f"rescued without a chunk map: {self._extent()} there are {count}"]
         if self.cut is not None:
@@ -141,9 +143,20 @@ class FoundChunks:
             texts.append("so channels have no names and pixels no size")
         if "experiment" in lost and layout.loops:
             texts.append("so frames are numbered along U instead of arranged")
-        if stored > present:
-            texts.append(f"{stored - present} frames have no place in the experiment")
+        if once < len(stored):
+            texts.append(f"{sum(stored) - once} frames do not have a number of their own")
+        if once > present:
+            texts.append(f"{once - present} frames have no place in the experiment")
         return "; ".join(texts)
+
+    def _frames(self) -> dict[int, list[Chunk]]:
+        """The frames by their number."""
+        frames: dict[int, list[Chunk]] = {}
+        for chunk in self.chunks:
+            numbered = _NUMBERED_NAME.fullmatch(chunk.name)
+            if numbered and chunk.name == frame_name(number := int(numbered[2])):
+                frames.setdefault(number, []).append(chunk)
+        return frames
 
     def _extent(self) -> str:
         return f"in bytes 0-{min(self.stop, self.size)} of {self.size}"

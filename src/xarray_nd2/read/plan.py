@@ -96,7 +96,8 @@ class ReadPlan:
         Raises
         ------
         ND2FormatError
-            A frame is said to lie outside the file, or its chunk is too short for it.
+            A frame is said to lie outside the file, its chunk is too short for it, or the header of
+            its chunk does not tell where its pixels are.
         """
         layout, strips, frames = self.layout, self.strips, self.selection.frames
         outside = np.flatnonzero((strips.start < 0) | (strips.stop > size))
@@ -111,9 +112,12 @@ class ReadPlan:
         stored[self.missing] = least
         short = np.flatnonzero(stored < least)
         if len(short):
+            frame, length = frames[short[0]], max(0, stored[short[0]])
             raise ND2FormatError(
-                f"frame {frames[short[0]]} has {max(0, stored[short[0]])} bytes in the file, "
-                f"fewer than its {least}"
+                f"frame {frame} has {length} bytes in the file, fewer than its {least}"
+                if length
+                else f"frame {frame} cannot be read: where it is said to be, no header of a chunk "
+                "tells where its pixels are"
             )
 
 
