@@ -33,6 +33,7 @@ def test_usual_headers_are_proof() -> None:
     assert header(PADDED).is_proof
     assert header(15, behind=b"time", room=4096).told == TIGHT
     assert header(15, behind=b"time", room=4096).is_proof
+    assert header(15, behind=bytes(10) + b"pixels", room=4096).is_proof  # of time 0
     assert header(PADDED).data_offset == 4096 + 4088
 
 

@@ -37,6 +37,8 @@ TIGHT_NAME_AREA_BYTES: Final = 0
 FRAME_HEADER_BYTES: Final = CHUNK_HEADER.size + 32
 """Bytes of a frame's chunk that are read as its header: they hold the longest name."""
 
+_LEAST_PADDING_BYTES: Final = 16  # of an area whose length one flipped bit makes that of the name
+
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
@@ -87,9 +89,9 @@ class FrameHeader:
         if self.agrees(USUAL_NAME_AREA_BYTES):
             return USUAL_NAME_AREA_BYTES
         # An area as long as the longest name is tight for that frame, too, so only the shortest
-        # name tells. Zeros in the place of the time may be padding.
+        # name tells. Many zeros may be padding; fewer are a time of 0.
         tight = self.area_bytes == self.name_bytes == len(frame_name(0))
-        return TIGHT_NAME_AREA_BYTES if tight and self.zeros_behind < TIMESTAMP_BYTES else None
+        return TIGHT_NAME_AREA_BYTES if tight and self.zeros_behind < _LEAST_PADDING_BYTES else None
 
     @property
     def is_proof(self) -> bool:
