@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -169,13 +169,23 @@ class QueueTransport(_BlockingTransport):
                     file.seek(start)
                     yield file.read(stop - start)
 
-    def _open(self) -> Any:
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The file, open; what goes wrong behind a cache is told by the store."""
         try:
-            return self._fs.open(self._path, "rb")
-        except FileNotFoundError:
-            if issubclass(type(self._fs), CachingFileSystem):
-                self._fs.fs.info(self._path)  # the store tells what a cache takes for no file
-            raise
+            with self._fs.open(self._path, "rb") as file:
+                yield file
+        except Exception as error:
+            if not issubclass(type(self._fs), CachingFileSystem):
+                raise
+            with suppress(Exception):
+                # A cache of blocks counts one that it could not fetch as there, full of zeros.
+                self._fs.pop_from_cache(self._path)
+            self._fs.fs.info(self._path)
+            if isinstance(error, OSError):
+                raise
+            # Of whatever kind: it takes an error that it was given for bytes.
+            raise ConnectionError(f"the cache could not fetch a part: {error}") from error
 
     async def _info(self, patience: Patience) -> Any:  # noqa: ARG002
         async with self._turn:

@@ -30,7 +30,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response; `length` only where the body that it speaks of is not sent."""
+    """A response; `length` only where the body that it speaks of is not sent.
+
+    With the header ``Transfer-Encoding: chunked`` no length is told, and the body is one chunk.
+    """
 
     status: int
     headers: Iterable[tuple[str, str]] = ()

@@ -41,7 +41,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 class Loopback(ABC):
-    """An HTTP server on a port of 127.0.0.1 that the system chooses, while its context is entered.
+    """An HTTP server on a port of `address` that the system chooses, while its context is entered.
 
     Parameters
     ----------
@@ -53,6 +53,8 @@ class Loopback(ABC):
         ``faults(number, method, path, range)`` gives the `Fault` of a request, or None; numbers
         count from 1 since the attribute was set last.
     """
+
+    address = "127.0.0.1"
 
     def __init__(
         self,
@@ -75,7 +77,8 @@ class Loopback(ABC):
     @property
     def endpoint_url(self) -> str:
         """Where the server is."""
-        return f"http://127.0.0.1:{self.port}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}"
 
     @property
     def faults(self) -> FaultOfRequest | None:
@@ -87,7 +90,8 @@ class Loopback(ABC):
         self._faults, self._request_number = faults, 0
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        self._listener = socket.create_server((self.address, 0), family=family, backlog=1024)
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
         started = threading.Event()
@@ -182,7 +186,10 @@ class Loopback(ABC):
         if fault == "short":
             content = content[: len(content) // 2]
         keep = fault != "short" and protocol == "HTTP/1.1" and headers.get("connection") != "close"
-        response_head = _response_head(answer, keep=keep)
+        chunked = ("Transfer-Encoding", "chunked") in answer.headers
+        response_head = _response_head(answer, keep=keep, chunked=chunked)
+        if chunked:
+            content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), bytes(content[:]))
         if fault in ("trickle", "trickle_body"):
             record(answer.status, 0)
             await self._trickle(connection, response_head, content, whole=fault == "trickle")
@@ -324,12 +331,12 @@ def _parse_range_header(header: str | None, size: int | None) -> tuple[int, int]
     return start, max(start, min(stop, size))
 
 
-def _response_head(answer: Answer, *, keep: bool) -> bytes:
+def _response_head(answer: Answer, *, keep: bool, chunked: bool) -> bytes:
     """Status line and headers of an answer, which closes the connection unless told to `keep` it."""
     length = len(answer.body) if answer.length is None else answer.length
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
-        f"Content-Length: {length}",
+        *([] if chunked else [f"Content-Length: {length}"]),
         *(f"{name}: {value}" for name, value in answer.headers),
         *([] if keep else ["Connection: close"]),
         "\r\n",
