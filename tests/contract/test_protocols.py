@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import methodcaller
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -440,6 +442,36 @@ def test_lost_connections(wired: tuple[Place, Wire]) -> None:
     np.testing.assert_array_equal(ds.image.isel(T=1).values, pixels()[1])
     line.cut()
     np.testing.assert_array_equal(place.open().image.isel(T=2).values, pixels()[2])
+
+
+def test_silence(wired: tuple[Place, Wire]) -> None:
+    """An error in a limited time, and right pixels when the store speaks again."""
+    place, line = wired
+    if place.way == "sftp":  # whose client has a patience of its own while it connects again
+        options = {**place.store.options, "banner_timeout": 1}
+        place = replace(place, store=replace(place.store, options=options))
+    ds = place.open(patience_seconds=1.5)
+    np.testing.assert_array_equal(ds.image.isel(T=0).values, pixels()[0])
+    line.muted = True
+    with pytest.raises(ND2SourceError, match="run.nd2: bytes "):
+        ds.image.isel(T=1).load()
+    line.muted = False
+    line.cut()
+    np.testing.assert_array_equal(ds.image.isel(T=2).values, pixels()[2])
+
+
+def test_a_certificate_that_is_not_trusted(
+    https_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot pass, so it is not tried again."""
+    https_store.put("run.nd2", content())
+    monkeypatch.delenv("SSL_CERT_FILE")
+    read = f"import xarray; xarray.open_dataset({https_store.url('run.nd2')!r}, engine='nd2')"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True)
+    said = done.stderr.splitlines()[-1]
+    assert "ND2SourceError" in said
+    assert "CERTIFICATE_VERIFY_FAILED" in said
+    assert "given up" not in said
 
 
 @pytest.mark.parametrize("name", FIXTURES)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import numpy as np
 import psutil
 import xarray as xr
@@ -30,14 +29,16 @@ from xarray_nd2.testing import Fault, write_nd2
 if TYPE_CHECKING:
     import pytest
 
-    from xarray_nd2.testing import RangeServer
+    from xarray_nd2.testing import RangeServer, S3Server
 
 SECONDS = float(os.environ.get("ND2_SOAK_SECONDS", "30"))
 THREADS, PROCESSES = 4, 2
 FILES = ["time-stack-channels", "positions-time-stack", "rgb", "lossless", "missing-frames", "xml"]
-PASSING = [500, 503, 429, 408, "reset", "short", "truncate"]
-LASTING = [400, 403, 404, 416, "ignore_range"]
-OPTIONS = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(sock_connect=2, sock_read=2)}}
+IN_S3 = {"positions-time-stack", "lossless"}
+PASSING = [500, 503, 429, 408, "reset", "short", "truncate", "early_end"]
+LASTING = [400, 403, 404, 416, "ignore_range", "gzip"]
+SLOW = ["stall", "informational", "trickle", "trickle_body"]
+PATIENCE_SECONDS = 6.0
 
 
 def random_faults(seed: int) -> Any:
@@ -51,7 +52,7 @@ def random_faults(seed: int) -> Any:
         if drawn < 1 / 6:
             return Fault(PASSING[which % len(PASSING)])  # type: ignore[arg-type]
         if drawn > 1 - 1 / 5000:
-            kinds = [*LASTING, "stall"]
+            kinds = [*LASTING, *SLOW]
             return Fault(kinds[which % len(kinds)])  # type: ignore[arg-type]
         return None
 
@@ -107,8 +108,8 @@ class Usage:
 class Reader:
     """Reads random selections of all files and compares them with NumPy's."""
 
-    def __init__(self, urls: dict[str, str]) -> None:
-        self.urls = urls
+    def __init__(self, urls: dict[str, str], of_s3: dict[str, Any]) -> None:
+        self.urls, self.of_s3 = urls, of_s3
         self.expected = {
             name: xr.DataArray(VARIANTS[name].expected(), dims=tuple(VARIANTS[name].dims))
             for name in urls
@@ -123,7 +124,8 @@ class Reader:
             self.opened[key] = xr.open_dataset(
                 self.urls[name],
                 engine="nd2",
-                storage_options=OPTIONS,
+                storage_options=self.of_s3 if self.urls[name].startswith("s3") else None,
+                patience_seconds=PATIENCE_SECONDS,
                 max_gap=key[1],
                 chunks=chunks,
             ).image
@@ -149,10 +151,12 @@ class Reader:
         return counts
 
 
-def soak(urls: dict[str, str], seconds: float, seed: int, threads: int) -> Counter[str]:
+def soak(
+    urls: dict[str, str], of_s3: dict[str, Any], seconds: float, seed: int, threads: int
+) -> Counter[str]:
     """Read in some threads of this process, and see that it holds no more than after a while."""
     retry.FIRST_PAUSE_SECONDS = 0.002  # type: ignore[misc]
-    reader = Reader(urls)
+    reader = Reader(urls, of_s3)
     counts: Counter[str] = Counter()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.filterwarnings("ignore", ".*frames are not in the file|The specified chunks")
@@ -166,21 +170,26 @@ def soak(urls: dict[str, str], seconds: float, seed: int, threads: int) -> Count
     return counts
 
 
-def test_soak(http: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soak(http: RangeServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", retry.FIRST_PAUSE_SECONDS)  # to restore it
-    urls = {}
+    urls, of_s3 = {}, s3.storage_options
     for name in FILES:
         variant, file = VARIANTS[name], io.BytesIO()
         write_nd2(file, variant.pixels(), variant.dims, **variant.options)
-        http.put(f"soak-{name}.nd2", file.getvalue())
-        urls[name] = http.url(f"soak-{name}.nd2")
+        if name in IN_S3:
+            s3.put("bucket", f"soak-{name}.nd2", file.getvalue())
+            urls[name] = f"s3://bucket/soak-{name}.nd2"
+        else:
+            http.put(f"soak-{name}.nd2", file.getvalue())
+            urls[name] = http.url(f"soak-{name}.nd2")
     http.faults = random_faults(8)
+    monkeypatch.setattr(s3, "faults", random_faults(9))
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        elsewhere = [pool.submit(soak, urls, SECONDS, 100 + i, 2) for i in range(PROCESSES)]
-        counts = soak(urls, SECONDS, 1, THREADS)
+        elsewhere = [pool.submit(soak, urls, of_s3, SECONDS, 100 + i, 2) for i in range(PROCESSES)]
+        counts = soak(urls, of_s3, SECONDS, 1, THREADS)
         for future in elsewhere:
             counts += future.result(timeout=SECONDS + 300)
     done = counts["outer"] + counts["vectorized"]
-    print(f"{dict(counts)} in {SECONDS} s, {http.log.requests} requests")
+    print(f"{dict(counts)} in {SECONDS} s, {http.log.requests} + {s3.log.requests} requests")
     assert min(counts["outer"], counts["vectorized"]) > SECONDS
     assert counts["refused"] < 0.1 * done

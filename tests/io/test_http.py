@@ -185,6 +185,53 @@ def test_a_body_shorter_than_it_says_is_not_continued(server: AlteringServer) ->
         read(server, patience_seconds=0.3)
 
 
+def odd_answer(rng: np.random.Generator, answer: Answer) -> Answer:
+    """One answer of the many that some server gives: honest, contradictory, or of another place."""
+    told = dict(answer.headers).get("Content-Range", "")
+    match rng.integers(0, 11):
+        case 0 | 1 | 2:
+            encoding = rng.choice(["gzip", "x-gzip", "deflate", "br", "zstd", "X-Own"])
+            coded = gzip.compress(bytes(answer.body[:])) if rng.random() < 0.5 else answer.body
+            return replace(with_header(answer, "Content-Encoding", str(encoding)), body=coded)
+        case 3:
+            return replace(answer, body=answer.body[: int(rng.integers(0, len(answer.body)))])
+        case 4:
+            return replace(answer, body=answer.body[int(rng.integers(0, len(answer.body))) :])
+        case 5:
+            return replace(answer, status=200)
+        case 6:
+            return replace(with_header(answer, "Content-Range", None), status=200)
+        case 7:
+            moved = told.replace(" ", f" {rng.integers(1, 9)}", 1)
+            return with_header(answer, "Content-Range", moved)
+        case 8:
+            return with_header(answer, "Transfer-Encoding", "chunked")
+        case 9:
+            return replace(answer, body=bytes(answer.body[:]) + b"more of the object")
+        case _:
+            return with_header(answer, "Content-Range", told.partition("-")[0] + "-")
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.7, 1])
+@pytest.mark.parametrize("seed", range(6))
+def test_odd_answers_at_any_rate(rate: float, seed: int, server: AlteringServer) -> None:
+    """Exact pixels or an error, never others."""
+    frames = put(server, 1, (3, 700, 600) if seed % 2 else SHAPE)
+    rng = np.random.default_rng(seed)
+
+    def alter(number: int, asked: Asked, answer: Answer) -> Answer:
+        ranged = answer.status == 206 and rng.random() < rate
+        return odd_answer(rng, answer) if ranged else answer
+
+    server.alter = alter
+    try:
+        values = read(server, max_gap=[None, 0, 500][seed % 3], patience_seconds=0.6)
+    except ND2SourceError as error:
+        assert server.url("run.nd2") in str(error)  # noqa: PT017
+    else:
+        np.testing.assert_array_equal(values, expected(frames))
+
+
 @pytest.mark.parametrize("rescue", [False, True])
 def test_a_size_beyond_all_bounds(rescue: bool, server: AlteringServer) -> None:
     put(server, 1)

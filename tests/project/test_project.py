@@ -73,7 +73,7 @@ def test_conda_environment_has_the_same_bounds(
             expected["distributed"] = str(requirement.specifier)
     expected["python"] = project["requires-python"]
     assert {name: environment.get(name) for name in expected} == expected
-    assert set(environment) - set(expected) == {"pip", "aiohttp"}
+    assert set(environment) - set(expected) == {"pip"}
 
 
 def commands(document: str) -> list[str]:

@@ -27,6 +27,7 @@ class Wire:
         self.requests = 0
         self.connections = 0
         self.received = 0  # bytes that came from the server
+        self.muted = False  # whether what the server says is lost
         self._to = to
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,6 +102,8 @@ class Wire:
                     ]
                 else:
                     self.received += len(piece)
+                    if self.muted:
+                        continue
                 pieces.put_nowait((self._loop.time() + self.delay, piece))
                 if not piece:
                     break

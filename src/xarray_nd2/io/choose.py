@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     Chosen = Transport | DirectTransport
 
-_S3FS: Final = "s3fs.core.S3FileSystem"
+_S3_FILESYSTEM: Final = "s3fs.core.S3FileSystem"
 # By the class that has what the transport uses, and not by protocol: that may be claimed by another.
-_TRANSPORTS: dict[str, Callable[[Any, str], Chosen]] = {
+_TRANSPORT_OF_CLASS: dict[str, Callable[[Any, str], Chosen]] = {
     "fsspec.implementations.local.LocalFileSystem": lambda _, path: LocalFile(path),
     "fsspec.implementations.memory.MemoryFileSystem": MemoryFile,
     "fsspec.implementations.smb.SMBFileSystem": filesystems.SMBTransport,
     "webdav4.fsspec.WebdavFileSystem": http.WebDAVTransport,
     "fsspec.implementations.http.HTTPFileSystem": http.HTTPTransport,
-    _S3FS: cloud.S3Transport,
+    _S3_FILESYSTEM: cloud.S3Transport,
     "gcsfs.core.GCSFileSystem": cloud.GCSTransport,
     "gcsfs.extended_gcsfs.ExtendedGcsFileSystem": cloud.GCSTransport,
     "adlfs.spec.AzureBlobFileSystem": cloud.AzureTransport,
@@ -106,7 +106,7 @@ def transport_for(fs: Any, path: str) -> Chosen:
     # Not isinstance: a caching filesystem passes for the one it caches.
     kind = type(fs)
     for ancestor in kind.__mro__:
-        transport = _TRANSPORTS.get(_full_name(ancestor))
+        transport = _TRANSPORT_OF_CLASS.get(_full_name(ancestor))
         if transport is not None and not _reads_otherwise(kind, ancestor):
             return transport(fs, path)
     is_async = issubclass(kind, fsspec.asyn.AsyncFileSystem)
@@ -146,7 +146,10 @@ def _with_connections(url: str, storage_options: Mapping[str, Any]) -> dict[str,
     """
     options = dict(storage_options)
     scheme = url.partition("://")[0]
-    if scheme in ("s3", "s3a") and _full_name(fsspec.get_filesystem_class(scheme)) == _S3FS:
+    if (
+        scheme in ("s3", "s3a")
+        and _full_name(fsspec.get_filesystem_class(scheme)) == _S3_FILESYSTEM
+    ):
         ours = {"max_pool_connections": MAX_CONCURRENCY, "retries": {"total_max_attempts": 1}}
         options["config_kwargs"] = ours | options.get("config_kwargs", {})
     return options

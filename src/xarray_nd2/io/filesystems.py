@@ -17,14 +17,13 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
 from xarray_nd2.io.answers import ObjectFacts, Part
+from xarray_nd2.io.patience import Patience
 from xarray_nd2.io.process import in_read_thread, this_process
 from xarray_nd2.io.transport import FileTransport, unattended_task
 from xarray_nd2.read.coalesce import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-    from xarray_nd2.io.patience import Patience
 
 T = TypeVar("T")
 
@@ -120,14 +119,17 @@ class QueueTransport(_BlockingTransport):
         self._queue: list[_Asked] = []
         self._draining: asyncio.Task[None] | None = None
         self._described = False
+        self._max_silence_seconds = Patience().attempt_seconds
 
     async def read(
         self,
         start: int,
         stop: int,
-        patience: Patience,  # noqa: ARG002  (a cache may have all of a large file to download)
+        patience: Patience,
         pinned: ObjectFacts | None = None,  # noqa: ARG002
     ) -> Part:
+        # No attempt is begun here: a cache may have all of a large file to download.
+        self._max_silence_seconds = patience.attempt_seconds
         asked = _Asked(start, stop, self.loop.create_future())
         self._queue.append(asked)
         if self._draining is None or self._draining.done():
@@ -173,6 +175,8 @@ class QueueTransport(_BlockingTransport):
     def _open(self) -> Iterator[Any]:
         """The file, open; what goes wrong behind a cache is told by the store."""
         try:
+            if hasattr(self._fs, "ftp"):  # as SFTP has it
+                self._fs.ftp.get_channel().settimeout(self._max_silence_seconds)
             with self._fs.open(self._path, "rb") as file:
                 yield file
         except Exception as error:
@@ -207,12 +211,14 @@ class QueueTransport(_BlockingTransport):
                 return {**details, "size": file.seek(0, os.SEEK_END)}
         return self._fs.info(self._path)
 
-    def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
+    def _connect_again(self, error: Exception) -> bool:
         ssh: Any = getattr(self._fs, "client", None)
         if not hasattr(ssh, "get_transport"):
             return False
         connection = ssh.get_transport()
-        if connection is not None and connection.is_active():
+        if isinstance(error, TimeoutError):
+            connection.close()  # what it was about to say would be taken for the next answer
+        elif connection is not None and connection.is_active():
             return False
         # Until fsspec has a public way to connect again.
         self._fs._connect()  # noqa: SLF001

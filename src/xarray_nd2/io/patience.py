@@ -51,10 +51,11 @@ class Patience:
     @property
     def is_exhausted(self) -> bool:
         """Whether too little is left for another attempt."""
-        return self.left_seconds < self._attempt_limit_seconds * LEAST_SHARE_OF_ATTEMPT
+        return self.left_seconds < self.attempt_seconds * LEAST_SHARE_OF_ATTEMPT
 
     @property
-    def _attempt_limit_seconds(self) -> float:
+    def attempt_seconds(self) -> float:
+        """After which an attempt is ended that brings nothing."""
         return self._seconds / ATTEMPTS_PER_PATIENCE
 
     @property
@@ -72,7 +73,7 @@ class Patience:
         unseen_bytes : int
             Bytes that cannot be seen before all of them are there, for which more time is given.
         """
-        seconds = min(self._attempt_limit_seconds, self.left_seconds)
+        seconds = min(self.attempt_seconds, self.left_seconds)
         return _Attempt(self, seconds + unseen_bytes / LEAST_UNSEEN_BYTES_PER_SECOND, received)
 
     async def pause(self, seconds: float) -> None:

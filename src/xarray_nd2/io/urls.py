@@ -14,7 +14,7 @@ from typing import Any
 
 _URL_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL_SCHEME = re.compile(r"^(?:file|local)(?:://|:(?=/|[A-Za-z]:))", re.IGNORECASE)
-_ADDRESS = re.compile(r"(?<=://\[)[^\[\]]+(?=\])|(?<=@\[)[^\[\]]+(?=\])")
+_IPV6_ADDRESS = re.compile(r"(?<=://\[)[^\[\]]+(?=\])|(?<=@\[)[^\[\]]+(?=\])")
 _LINK_SEPARATOR = re.compile(r"::(?![^\[]*\])")  # but not in an address such as [::1]
 
 
@@ -48,7 +48,7 @@ def with_long_addresses(target: str) -> str:
             return ipaddress.IPv6Address(address[0]).exploded
         return address[0]
 
-    return _ADDRESS.sub(lengthened, target)
+    return _IPV6_ADDRESS.sub(lengthened, target)
 
 
 def is_local(target: str) -> bool:
