@@ -29,6 +29,7 @@ GROUP_NAMES = (
     "local",
     "memory",
     "late",
+    "patience",
 )
 """Modules of this package, each with a function ``run(bench)``."""
 

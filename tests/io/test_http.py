@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xarray_nd2 import ND2ChangedError, ND2SourceError
+from xarray_nd2 import ND2ChangedError, ND2Error, ND2SourceError
 from xarray_nd2.testing import RangeServer, write_nd2
 from xarray_nd2.testing.answers import Answer, Asked
 
@@ -226,7 +226,7 @@ def test_odd_answers_at_any_rate(rate: float, seed: int, server: AlteringServer)
     server.alter = alter
     try:
         values = read(server, max_gap=[None, 0, 500][seed % 3], patience_seconds=0.6)
-    except ND2SourceError as error:
+    except ND2Error as error:
         assert server.url("run.nd2") in str(error)  # noqa: PT017
     else:
         np.testing.assert_array_equal(values, expected(frames))
