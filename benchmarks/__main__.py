@@ -23,6 +23,7 @@ GROUP_NAMES = (
     "crops",
     "frames",
     "gaps",
+    "changes",
     "rois",
     "lossless",
     "small",

@@ -88,7 +88,12 @@ class ND2BackendArray(BackendArray):
         """
         with named_errors(self.source.name):
             plan = plan_read(
-                self.layout, selection, self.max_gap, self.source.link, self.max_concurrency
+                self.layout,
+                selection,
+                self.max_gap,
+                self.source.link,
+                self.max_concurrency,
+                probing=True,
             )
             plan.check(self.source.size)
             if len(plan.missing) and self.missing_frames == "raise":

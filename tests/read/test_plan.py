@@ -267,6 +267,21 @@ def test_gaps_are_read_over_where_that_is_quicker(link: Link, merges: bool) -> N
     assert plan.requests == (1 if merges else 256)
 
 
+def test_a_probing_plan_reads_the_same_pixels() -> None:
+    link = Link(latency=0.1, bandwidth=1e6, overhead=0.0004)
+    layout = layout_of((("T", 3),), 1, 128, 2048, missing=(1,))
+    image = image_of(layout)
+    key = (slice(None), slice(None), slice(30, 80))
+    plans = [
+        plan_read(layout, select_outer(layout, key), None, link, 64, probing=probing)
+        for probing in (False, True)
+    ]
+    assert plans[0].requests == 256 > plans[1].requests
+    assert plans[0].gap == plans[1].gap == 0
+    for plan in plans:
+        np.testing.assert_array_equal(carried_out(plan, file_of(layout, image)), image[key])
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     selections(),

@@ -83,14 +83,23 @@ def rounds(
     ND2FormatError
         A compressed frame does not inflate to its pixels.
     """
-    if plan.layout.compression == "none":
-        yield plan.ranges, partial(_decode_range, plan, pixels)
-    else:
+    if plan.layout.compression != "none":
         yield from _lossless_rounds(plan, pixels, cache, file)
+        return
+    alone = int(plan.first_alone)
+    if alone:
+        yield plan.ranges[:alone], partial(_decode_range, plan, pixels, 0)
+    yield plan.ranges[alone:], partial(_decode_range, plan, pixels, alone)
 
 
-def _decode_range(plan: ReadPlan, pixels: NDArray[Any], index: int, data: Bytes) -> None:
-    """Write the pixels that one range holds into the result."""
+def _decode_range(
+    plan: ReadPlan, pixels: NDArray[Any], before: int, number: int, data: Bytes
+) -> None:
+    """Write the pixels that one range holds into the result.
+
+    It is the `number`-th of its round; so many are in rounds `before`.
+    """
+    index = before + number
     view = memoryview(data)
     base = int(plan.starts[index])
     first, last = int(plan.first_strip[index]), int(plan.first_strip[index + 1])

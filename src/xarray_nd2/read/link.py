@@ -13,18 +13,24 @@ best size of gap to merge, found by trying each that occurs.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
 
 _ABOUT_AS_QUICK: Final = 1.15  # times as long is about as quick
+_MUCH_SLOWER: Final = 1.3  # times as long is worth a probe
+_MAX_BYTES_PER_SECOND: Final = 1.25e9  # 10 Gbit: what seems faster had been waiting in a buffer
+_TELLING_SECONDS: Final = 0.04  # in which bytes came; how many came in less is much by chance
+_BURST_SECONDS: Final = 0.01  # of a link's bandwidth, which may come at once before it slows down
+_LARGE_ANSWER_BYTES: Final = 16_384  # smaller ones arrive at once, be the link slow or fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,13 @@ class Link:
         return waves * self.latency + requests * self.overhead + size / self.bandwidth
 
     def best_gap(
-        self, gaps: NDArray[np.int64], counts: NDArray[np.int64], needed: int, concurrency: int
+        self,
+        gaps: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        needed: int,
+        concurrency: int,
+        *,
+        times_as_long: float = _ABOUT_AS_QUICK,
     ) -> int:
         """Largest gap worth reading over.
 
@@ -69,6 +81,8 @@ class Link:
             Bytes that are needed.
         concurrency : int
             Requests in flight.
+        times_as_long : float
+            As the quickest choice, for one that is about as quick.
 
         Returns
         -------
@@ -90,8 +104,65 @@ class Link:
         read_over = np.concatenate([[0], np.cumsum(times * sizes)])
         requests = merged[-1] + 1 - merged
         seconds = self.seconds(requests, needed + read_over, concurrency)
-        best = int(np.argmax(seconds <= seconds.min() * _ABOUT_AS_QUICK))
+        best = int(np.argmax(seconds <= seconds.min() * times_as_long))
         return int(sizes[best - 1]) if best else 0
+
+    def may_mislead(
+        self,
+        gap: int,
+        gaps: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        needed: int,
+        concurrency: int,
+    ) -> bool:
+        """Whether to read over `gap` would be much slower than the best if there were more bandwidth.
+
+        The other parameters are those of `best_gap`.
+        """
+        fastest = replace(self, bandwidth=_MAX_BYTES_PER_SECOND)
+        least = fastest.best_gap(gaps, counts, needed, concurrency, times_as_long=_MUCH_SLOWER)
+        return least > gap
+
+    def probe(self, sizes: NDArray[np.int64], concurrency: int) -> tuple[int, bool]:
+        """Tell what one request of a read should bring so that it tells of the bandwidth.
+
+        It adds no more time than leaves the read about as quick.
+
+        Parameters
+        ----------
+        sizes : ndarray of int64
+            Bytes of each request of the read.
+        concurrency : int
+            Requests in flight.
+
+        Returns
+        -------
+        nbytes : int
+            0 where the read tells half as much by itself, or so few would tell nothing.
+        alone : bool
+            Whether there is time to wait for it before the others are made, whose work would hide
+            how quickly it comes.
+
+        Examples
+        --------
+        >>> far, near = Link(0.1, 10e6, overhead=0.001), Link(0.001, 10e6, overhead=0.001)
+        >>> far.probe(np.full(200, 500), concurrency=64)
+        (800000, False)
+        >>> near.probe(np.full(200, 500), concurrency=64)
+        (310999, True)
+        >>> far.probe(np.full(2, 1_000_000), concurrency=64)
+        (0, False)
+        """
+        least = max(_LARGE_ANSWER_BYTES, 1.25 * _BURST_SECONDS * self.bandwidth)
+        told = int(sizes[sizes >= _LARGE_ANSWER_BYTES].sum())
+        seconds = float(self.seconds(np.array(len(sizes)), sizes.sum(), concurrency))
+        spare = (_ABOUT_AS_QUICK - 1) * seconds
+        for alone in (True, False):
+            # Alone it adds all of its time, which is hidden among that of others otherwise.
+            nbytes = int((spare - alone * self.latency) * self.bandwidth)
+            if nbytes >= max(least, 2 * told) and (not alone or self.latency < spare / 2):
+                return min(nbytes, int(2 * _TELLING_SECONDS * self.bandwidth)), alone
+        return 0, False
 
 
 # Before anything was observed: an object store in the same region, over one ordinary network.
@@ -120,9 +191,19 @@ class AnswerTimes:
 class LinkObserver:
     """Learns what a link is like from the requests that a process makes over it.
 
-    Latency is the shortest wait for a first byte, for delays only ever add to it. Bandwidth is what
-    came in between the first byte of a batch and its last. Where that is not long, much of it is
-    chance: then it only tells that there is more bandwidth than was thought.
+    The estimate is the best of the last two observations. Delays only ever add to the latency and
+    take from the bandwidth, so what was held up once changes nothing, and a link that turned slow
+    is known after two reads. That one turned fast is believed at once: what is read for that brings
+    many bytes, and soon tells if it was chance. A link that is thought slow is asked for few, which
+    tell little.
+
+    Latency is observed as the shortest wait for a first byte. For bandwidth there are bounds, and
+    an estimate between them stays. There is at least what brought the large answers since they
+    were due, the shortest wait that is known after they were asked for, without what a link may let
+    through at once; and at most what brought them since their first bytes were seen. Times in which
+    none was due or coming do not count, for a read that waits for latency again and again is no
+    sign of a slow link. Where the bytes came quickly or were few, or other requests made work at
+    that time, the upper bound is chance.
 
     Parameters
     ----------
@@ -130,17 +211,15 @@ class LinkObserver:
         The estimate until something was observed.
     """
 
-    _NEW_WEIGHT = 0.3  # of a new observation against all before it
+    _REMEMBERED = 2  # observations
     _SMALL_ANSWER_BYTES = 65_536  # bytes of an answer whose only known time is nearly all waiting
     _LEAST_BYTES = 200_000
     _LEAST_SECONDS = 0.001
-    _TELLING_SECONDS = 0.04
-    # 10 Gbit: what seems faster had been waiting in a buffer.
-    _MAX_BYTES_PER_SECOND = 1.25e9
 
     def __init__(self, prior: Link) -> None:
         self._link = prior
-        self._latency_seen = self._bandwidth_seen = False
+        self._latencies: deque[float] = deque(maxlen=self._REMEMBERED)
+        self._bandwidths: deque[float] = deque(maxlen=self._REMEMBERED)
         self._lock = threading.Lock()
 
     @property
@@ -155,20 +234,43 @@ class LinkObserver:
             for answer in answers
             if answer.first_byte is not None or answer.size <= self._SMALL_ANSWER_BYTES
         ]
-        first = min((a.first_byte for a in answers if a.first_byte is not None), default=None)
-        size = sum(answer.size for answer in answers)
+        if not waits:
+            return
         with self._lock:
-            latency, bandwidth = self._link.latency, self._link.bandwidth
-            if waits:
-                latency = self._mix(latency, min(waits), fresh=not self._latency_seen)
-                self._latency_seen = True
-            if first is not None and size >= self._LEAST_BYTES:
-                seconds = max(answer.last_byte for answer in answers) - first
-                rate = min(self._MAX_BYTES_PER_SECOND, size / max(seconds, self._LEAST_SECONDS))
-                if seconds >= self._TELLING_SECONDS or rate > bandwidth:
-                    bandwidth = self._mix(bandwidth, rate, fresh=not self._bandwidth_seen)
-                    self._bandwidth_seen = True
-            self._link = Link(latency, bandwidth, self._link.overhead)
+            known = self._link
+            # One that was seen late may be no longer on its way than others.
+            wait = min(known.latency, *waits)
+            at_least, at_most = self._bandwidth_bounds(answers, wait, known)
+            bandwidth = min(max(known.bandwidth, at_least), at_most)
+            self._latencies.append(min(waits))
+            if bandwidth > known.bandwidth or at_most < np.inf:
+                self._bandwidths.append(bandwidth)
+            best = max(self._bandwidths, default=known.bandwidth)
+            self._link = Link(min(self._latencies), best, known.overhead)
 
-    def _mix(self, known: float, seen: float, *, fresh: bool) -> float:
-        return seen if fresh else known + self._NEW_WEIGHT * (seen - known)
+    def _bandwidth_bounds(
+        self, answers: Sequence[AnswerTimes], wait: float, known: Link
+    ) -> tuple[float, float]:
+        large = [
+            (answer.asked + wait, answer.first_byte, answer.last_byte, answer.size)
+            for answer in answers
+            if answer.first_byte is not None and answer.size >= _LARGE_ANSWER_BYTES
+        ]
+        size = sum(size for *_, size in large)
+        due = _covered_seconds((due, last) for due, _, last, _ in large)
+        coming = _covered_seconds((first, last) for _, first, last, _ in large)
+        lasting = size - _BURST_SECONDS * known.bandwidth
+        at_least = min(_MAX_BYTES_PER_SECOND, lasting / max(due, self._LEAST_SECONDS))
+        work = len(answers) * known.overhead
+        if size < self._LEAST_BYTES or coming - work < _TELLING_SECONDS:
+            return at_least, np.inf
+        return at_least, max(at_least, size / coming)
+
+
+def _covered_seconds(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds in any of the spans."""
+    covered, until = 0.0, -np.inf
+    for start, stop in sorted(spans):
+        covered += max(0.0, stop - max(start, until))
+        until = max(until, stop)
+    return covered

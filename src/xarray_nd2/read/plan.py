@@ -54,7 +54,9 @@ class ReadPlan:
     first_strip : ndarray of int64, shape (requests + 1,)
         Range i holds the strips from ``first_strip[i]`` up to ``first_strip[i + 1]``.
     gap : int
-        Largest gap in bytes that is read over.
+        Largest gap in bytes that is read over, but for those of a first range that probes the link.
+    first_alone : bool
+        Whether to wait for the first range before the others are requested.
     """
 
     layout: FrameLayout
@@ -65,6 +67,7 @@ class ReadPlan:
     stops: Ints
     first_strip: Ints
     gap: int
+    first_alone: bool = False
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -127,6 +130,8 @@ def plan_read(
     max_gap: int | None,
     link: Link,
     concurrency: int,
+    *,
+    probing: bool = False,
 ) -> ReadPlan:
     """Plan the read of a selection.
 
@@ -143,6 +148,10 @@ def plan_read(
         What the connection to the store is like.
     concurrency : int
         Requests in flight.
+    probing : bool
+        Where little would be read for want of bandwidth, let the first request read over some
+        gaps, so that the read tells whether the link still is as slow. Not with a `max_gap`, nor of
+        compressed frames, which are fetched as they are inflated.
 
     Returns
     -------
@@ -151,14 +160,35 @@ def plan_read(
     offsets = layout.offsets.take(selection.frames)
     present = np.flatnonzero(offsets != MISSING_OFFSET)
     strips, gap = no_strips(), max_gap or 0
+    probing &= max_gap is None and layout.compression == "none"
     if selection.size and len(present):
         placed = offsets[present]
         lengths = layout.lengths.take(selection.frames[present])
         if max_gap is None:
             gaps, counts, needed = gaps_between(layout, selection, present, placed, lengths)
             gap = link.best_gap(gaps, counts, needed, concurrency)
+            probing = probing and link.may_mislead(gap, gaps, counts, needed, concurrency)
         strips = strips_of_tiles(layout, selection, present, placed, gap)
     first = coalesce_ranges(strips.start, strips.stop, gap, MAX_REQUEST_BYTES)
-    stops = np.maximum.reduceat(strips.stop, first[:-1]) if len(first) > 1 else first[:0]
+    alone = False
+    if probing and len(first) > 1:
+        sizes = _stops(strips, first) - strips.start[first[:-1]]
+        nbytes, alone = link.probe(sizes, concurrency)
+        first = _join_first(strips, first, nbytes)
+    stops = _stops(strips, first)
     missing = np.flatnonzero(offsets == MISSING_OFFSET)
-    return ReadPlan(layout, selection, missing, strips, strips.start[first[:-1]], stops, first, gap)
+    starts = strips.start[first[:-1]]
+    alone &= len(starts) > 1
+    return ReadPlan(layout, selection, missing, strips, starts, stops, first, gap, alone)
+
+
+def _stops(strips: Strips, first: Ints) -> Ints:
+    """Where the ranges end that begin with the strips `first`."""
+    return np.maximum.reduceat(strips.stop, first[:-1]) if len(first) > 1 else first[:0]
+
+
+def _join_first(strips: Strips, first: Ints, nbytes: int) -> Ints:
+    """Make one range of those in the first `nbytes` of all, or as many as one request may bring."""
+    end = strips.start[0] + min(nbytes, MAX_REQUEST_BYTES)
+    count = int(np.searchsorted(np.maximum.accumulate(_stops(strips, first)), end, "right"))
+    return np.delete(first, slice(1, count))
