@@ -182,9 +182,9 @@ def test_slow_but_sure(
     pixels: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A read that takes many times the patience, in which bytes come all the time."""
+    """A read that takes longer than the patience, in which bytes come all the time."""
     server, target, options = stores[way]
-    ds = xr.open_dataset(target, engine="nd2", patience_seconds=0.3, **options)
+    ds = xr.open_dataset(target, engine="nd2", **BRIEFLY, **options)
     monkeypatch.setattr(server, "bandwidth", 60_000)
     server.log.clear()
     began = time.monotonic()

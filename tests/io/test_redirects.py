@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from fsspec.core import OpenFile
 
-from xarray_nd2 import ND2Error, ND2SourceError
+from xarray_nd2 import ND2Error, ND2NotFoundError, ND2SourceError
 from xarray_nd2.testing import RangeServer, write_nd2
 from xarray_nd2.testing.answers import Answer, Asked
 
@@ -132,6 +132,24 @@ def test_redirects_that_lead_nowhere(location: str) -> None:
     with RedirectingServer(location) as server, pytest.raises(ND2Error, match="run.nd2"):
         xr.open_dataset(server.url("run.nd2"), engine="nd2", patience_seconds=0.5)
     assert len(server.seen) < 60
+
+
+def test_options_of_the_client_that_are_decided_here(elsewhere: RedirectingServer) -> None:
+    options: dict[str, Any]
+    with RedirectingServer(elsewhere.url("signed.nd2")) as server:
+        for options in (
+            {"allow_redirects": True, "max_redirects": 3, "raise_for_status": True},
+            {"client_kwargs": {"raise_for_status": True, "auto_decompress": True}},
+        ):
+            ds = xr.open_dataset(server.url("run.nd2"), engine="nd2", storage_options=options)
+            np.testing.assert_array_equal(ds.image.values, FRAMES)
+        options = {"allow_redirects": False}
+        with pytest.raises(ND2SourceError, match="HTTP 307"):
+            xr.open_dataset(server.url("run.nd2"), engine="nd2", storage_options=options)
+        server.location = None
+        options = {"client_kwargs": {"raise_for_status": True}}
+        with pytest.raises(ND2NotFoundError):
+            xr.open_dataset(server.url("none.nd2"), engine="nd2", storage_options=options)
 
 
 def test_webdav(elsewhere: RedirectingServer) -> None:

@@ -23,12 +23,15 @@ _OPTIONS_OF_THE_WAY: Final = frozenset(
         *("read_bufsize", "max_line_size", "max_field_size"),
     }
 )
+_DECIDED_HERE: Final = frozenset(
+    {"allow_redirects", "max_redirects", "auto_decompress", "raise_for_status"}
+)
 
 
 @asynccontextmanager
 async def following_redirects(
     session: ClientSession,
-    url: str,
+    url: URL | str,
     headers: Mapping[str, str],
     user_headers: Mapping[str, str],
     options: Mapping[str, Any],
@@ -44,7 +47,7 @@ async def following_redirects(
     ----------
     session : aiohttp.ClientSession
         Of the user's filesystem, with what it adds to each request by itself.
-    url : str
+    url : yarl.URL or str
         What to ask for.
     headers : mapping
         Of this request, for any server.
@@ -62,6 +65,8 @@ async def following_redirects(
     from multidict import CIMultiDict
     from yarl import URL
 
+    follows = options.get("allow_redirects", True)
+    options = {key: value for key, value in options.items() if key not in _DECIDED_HERE}
     all_headers = CIMultiDict(user_headers)
     all_headers.update(headers)
     async with AsyncExitStack() as stack:
@@ -73,14 +78,15 @@ async def following_redirects(
                 headers=all_headers,
                 allow_redirects=False,
                 auto_decompress=False,  # an encoded answer is refused by what its headers say
+                raise_for_status=False,
                 **options,
             )
             location = response.headers.get("Location")
-            if response.status not in REDIRECT_STATUSES or location is None:
+            if response.status not in REDIRECT_STATUSES or location is None or not follows:
                 async with response:
                     yield response
                 return
-            response.close()
+            response.release()
             user, password, at = at.user, at.password, at.join(URL(location))
             options = {key: value for key, value in options.items() if key != "params"}
             if _origin_of(at) == home:
