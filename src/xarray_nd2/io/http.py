@@ -12,7 +12,6 @@ from xarray_nd2.io.answers import Part
 from xarray_nd2.io.failures import BrokenOffError, StatusError
 from xarray_nd2.io.process import in_read_thread
 from xarray_nd2.io.range_response import (
-    NO_ENCODINGS,
     ReceivedBody,
     check_status,
     parse_range_response,
@@ -86,8 +85,7 @@ class HTTPTransport(StreamTransport):
     ) -> Part | None:
         """A range of the whole file where that is small, in case the answer is not the range."""
         length = answer.headers.get("Content-Length", "")
-        encoded = answer.headers.get("Content-Encoding", "identity") not in NO_ENCODINGS
-        if answer.status != 200 or encoded or not length.isdecimal():
+        if answer.status != 200 or not length.isdecimal():
             return None
         if not 0 < int(length) <= MAX_WHOLE_FILE_BYTES:
             return None
@@ -97,10 +95,10 @@ class HTTPTransport(StreamTransport):
         """Body of an answer, or of another one that came since this was asked for."""
         async with self._reading_whole:
             if self._whole is None or self._whole_at < asked:
+                extent = parse_range_response(answer.status, answer.headers, 0, length)
                 body = ReceivedBody(length)
                 async for block in answer.body():
                     body.add(block)
-                extent = parse_range_response(answer.status, answer.headers, 0, length)
                 body.check(extent)
                 self._whole, self._whole_at = body.as_part(extent), time.monotonic()
             return self._whole
