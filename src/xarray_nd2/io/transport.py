@@ -174,8 +174,10 @@ class StreamTransport(ObjectTransport):
                     try:
                         extent = self._extent(answer.status, answer.headers, start, count)
                     except RangeIgnoredError as error:
-                        instead = await self._instead(answer, asked, start, count)
-                        if instead is None or error.passing:
+                        instead = None
+                        if not error.passing:
+                            instead = await self._instead(answer, asked, start, count)
+                        if instead is None:
                             raise
                         return instead
                     async for block in answer.body():
