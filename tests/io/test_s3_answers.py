@@ -76,7 +76,7 @@ def test_encodings_that_are_none(encoding: str, store: AlteringS3Server) -> None
 def test_encodings(encoding: str, store: AlteringS3Server) -> None:
     store.alter = lambda _, answer: with_header(answer, "Content-Encoding", encoding)
     with pytest.raises(ND2SourceError, match=f"the server sends {encoding} instead of bytes"):
-        read(store)
+        read(store, patience_seconds=0.5)
 
 
 def test_without_a_length(store: AlteringS3Server) -> None:
@@ -108,4 +108,4 @@ def test_bodies_shorter_than_they_say(headers: dict[str, str], store: AlteringS3
 def test_parts_that_are_not_placed(store: AlteringS3Server) -> None:
     store.alter = lambda _, answer: with_header(answer, "Content-Range", None)
     with pytest.raises(ND2SourceError, match="not where it is in a file of what size"):
-        read(store)
+        read(store, patience_seconds=0.5)

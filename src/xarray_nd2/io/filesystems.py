@@ -174,10 +174,12 @@ class QueueTransport(_BlockingTransport):
     @contextmanager
     def _open(self) -> Iterator[Any]:
         """The file, open; what goes wrong behind a cache is told by the store."""
+        if hasattr(self._fs, "ftp"):  # as SFTP has it
+            self._fs.ftp.get_channel().settimeout(self._max_silence_seconds)
+        opened = False
         try:
-            if hasattr(self._fs, "ftp"):  # as SFTP has it
-                self._fs.ftp.get_channel().settimeout(self._max_silence_seconds)
             with self._fs.open(self._path, "rb") as file:
+                opened = True
                 yield file
         except Exception as error:
             if not issubclass(type(self._fs), CachingFileSystem):
@@ -186,7 +188,7 @@ class QueueTransport(_BlockingTransport):
                 # A cache of blocks counts one that it could not fetch as there, full of zeros.
                 self._fs.pop_from_cache(self._path)
             self._fs.fs.info(self._path)
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) or not opened:
                 raise
             # Of whatever kind: it takes an error that it was given for bytes.
             raise ConnectionError(f"the cache could not fetch a part: {error}") from error
