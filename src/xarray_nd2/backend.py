@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -119,15 +118,17 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
         if operator.index(max_concurrency) < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
-        if not 0 < patience_seconds < math.inf:
-            raise ValueError(f"patience_seconds must be above 0 and finite, not {patience_seconds}")
+        if type(patience_seconds) not in (int, float) or not 0 < patience_seconds < 1e9:
+            raise ValueError(
+                f"patience_seconds must be above 0 and finite, not {patience_seconds!r}"
+            )
         if not isinstance(version, (str, type(None))):
             raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
         with going_on_without(CROPS_READ_MORE):
             from xarray_nd2.dask.register import register
 
             register()
-        source = ByteSource.of(filename_or_obj, storage_options, patience_seconds)
+        source = ByteSource.of(filename_or_obj, storage_options, float(patience_seconds))
         opened = open_nd2(source, rescue=rescue)
         _require_version(opened.source, version)
         array = ND2BackendArray(

@@ -93,15 +93,21 @@ def test_ranges_with_status_200(store: AlteringS3Server) -> None:
 def test_bodies_shorter_than_they_say(headers: dict[str, str], store: AlteringS3Server) -> None:
     """Whatever part it is that came: it is asked for again."""
 
+    seen: set[str] = set()
+
     def alter(number: int, answer: Answer) -> Answer:
         for name, value in headers.items():
             answer = with_header(answer, name, value)
-        return replace(answer, body=answer.body[len(answer.body) // 3 :]) if number % 2 else answer
+        asked = dict(answer.headers)["Content-Range"]
+        if asked in seen:
+            return answer
+        seen.add(asked)
+        return replace(answer, body=answer.body[len(answer.body) // 3 :])
 
     store.alter = alter
     np.testing.assert_array_equal(read(store), EXPECTED)
     store.alter = lambda _, answer: replace(answer, body=answer.body[1:])
-    with pytest.raises(ND2SourceError, match=r"a body said to be \d+ bytes ends after \d+ of them"):
+    with pytest.raises(ND2SourceError, match=r"a body said to be \d+ bytes has \d+"):
         read(store, patience_seconds=0.5)
 
 

@@ -291,5 +291,5 @@ def test_real_files_with_flipped_lengths(corpus: Path) -> None:
                         assert len(frames) == 1
                     else:
                         np.testing.assert_array_equal(values, sound.values)
-    assert cases % 96 == 0
+    assert cases == 96 * len(list(corpus.glob("*.nd2"))) > 0
     assert refused <= cases / 9

@@ -73,6 +73,11 @@ class FrameHeader:
         end = CHUNK_HEADER.size + area_bytes + self.data_bytes
         return 0 <= self.room_bytes - end < CHUNK_ALIGNMENT_BYTES
 
+    @property
+    def may_fit(self) -> bool:
+        """Whether it fits its own area, as far as the map tells what follows."""
+        return self.room_bytes < 0 or self.fits(self.area_bytes)
+
     def may_have(self, area_bytes: int) -> bool:
         """Whether zeros follow the name up to the end of such an area."""
         end = min(CHUNK_HEADER.size + area_bytes, FRAME_HEADER_BYTES)
@@ -145,7 +150,8 @@ def agreed_name_area(headers: Sequence[FrameHeader]) -> int | None:
     for area in {*usual, *(header.area_bytes for header in headers)}:
         agreeing = [header for header in headers if header.agrees(area)]
         fitting = sum(header.fits(header.area_bytes) for header in agreeing)
-        told = any(header.told == area for header in agreeing)
+        # What one header tells against the map's room is no proof; that of others is.
+        told = any(header.told == area and header.may_fit for header in agreeing)
         proven = told or len(agreeing) > 1 or (area in usual and _is_undisputed(headers))
         rank = (len(agreeing), fitting, told, area in usual)
         ranked.append((rank, area if proven else None))

@@ -121,7 +121,7 @@ def _reads_otherwise(kind: type, ancestor: type) -> bool:
     """Whether a class has its own way to read what its ancestor reads."""
     return any(
         getattr(kind, name, None) is not getattr(ancestor, name, None)
-        for name in ("_cat_file", "cat_file", "_open")
+        for name in ("_cat_file", "cat_file", "_open", "open")
     )
 
 

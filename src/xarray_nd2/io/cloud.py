@@ -10,9 +10,9 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from xarray_nd2.io.http import answers_that_are_http, max_connections_of
-from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody, check_status
-from xarray_nd2.io.redirects import following_redirects
+from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
+from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody
+from xarray_nd2.io.redirects import GetRequest
 from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class S3Transport(StreamTransport):
         )
         told = response["ResponseMetadata"]
         async with response["Body"] as body:
-            yield StreamedAnswer(
-                told["HTTPStatusCode"], told["HTTPHeaders"], body.iter_chunks(_BLOCK_BYTES)
-            )
+            # The headers as they came, where one may be repeated.
+            headers = getattr(body.raw_stream, "headers", told["HTTPHeaders"])
+            yield StreamedAnswer(told["HTTPStatusCode"], headers, body.iter_chunks(_BLOCK_BYTES))
 
 
 def _with_one_attempt(fs: Any) -> Any:
@@ -73,8 +73,16 @@ class GCSTransport(StreamTransport):
     kind = "s3"
 
     def __init__(self, fs: Any, path: str) -> None:
+        import aiohttp
+
         super().__init__(fs)
-        self._url = fs.url(path)
+        timeout, payer = fs.requests_timeout, fs.requester_pays
+        options: dict[str, Any] = {
+            "timeout": aiohttp.ClientTimeout(total=None) if timeout is None else timeout
+        }
+        if payer:
+            options["params"] = {"userProject": payer if isinstance(payer, str) else fs.project}
+        self._request = GetRequest(fs.url(path), options, fs.session_kwargs)
 
     async def _max_connections(self) -> int:
         return max_connections_of(await self._session())
@@ -86,28 +94,13 @@ class GCSTransport(StreamTransport):
 
     @asynccontextmanager
     async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
-        import aiohttp
-
         session = await self._session()
         credentials: dict[str, str] = {}
         self._fs.credentials.apply(credentials)
-        timeout = self._fs.requests_timeout
-        options: dict[str, Any] = {
-            "timeout": aiohttp.ClientTimeout(total=None) if timeout is None else timeout
-        }
-        payer = self._fs.requester_pays
-        if payer:
-            options["params"] = {
-                "userProject": payer if isinstance(payer, str) else self._fs.project
-            }
-        headers = {"Range": range_header, "Accept-Encoding": "identity"}
-        asking = following_redirects(
-            session, self._url, headers, credentials, options, self._fs.session_kwargs
-        )
-        with answers_that_are_http():
-            async with asking as response:
-                check_status(response.status, response.reason, response.headers)
-                yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
+        headers = {"Range": range_header} | NOT_ENCODED
+        asking = self._request.send(session, headers, credentials)
+        async with await answer_over_http(asking) as response:
+            yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
 
 
 class AzureTransport(ObjectTransport):

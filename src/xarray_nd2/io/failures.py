@@ -11,6 +11,7 @@ import pickle
 import socket
 import ssl
 import sys
+from asyncio import CancelledError
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -115,7 +116,7 @@ def causes(error: BaseException, handled: BaseException | None = None) -> Iterat
     """
     seen = {id(handled)}
     at: BaseException | None = error
-    while at is not None and id(at) not in seen:
+    while at is not None and id(at) not in seen and not isinstance(at, CancelledError):
         seen.add(id(at))
         yield at
         at = at.__cause__ or at.__context__
@@ -151,7 +152,7 @@ def is_absence(error: BaseException, handled: BaseException | None = None) -> bo
     return isinstance(error, FileNotFoundError) and not is_transient(error)
 
 
-def is_soon_certain(error: BaseException) -> bool:
+def is_hardly_passing(error: BaseException) -> bool:
     """Whether it tells more of what is there than of how it is just now.
 
     Nobody listens at the address, or the store that gave ranges gives something else.
@@ -337,6 +338,10 @@ class nd2_errors(named_errors):  # noqa: N801
         given_up = ""
         if isinstance(error, GivenUpError) and isinstance(error.__cause__, Exception):
             given_up, error = f", {error}", error.__cause__
+        if isinstance(error, FileNotFoundError) and not is_absence(error, self._handled):
+            # A filesystem says so of whatever went wrong behind it.
+            behind = error.__cause__ or error.__context__
+            error = behind if isinstance(behind, Exception) else error
         text = self._hide(str(error)) or type(error).__name__
         status = status_of(error, self._handled)
         if is_absence(error, self._handled):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ class _BlockingTransport(FileTransport):
                 answer = _builtin_error(error)
                 if answer is not None:
                     raise answer from error
+                if isinstance(error, TimeoutError):
+                    self._connect_again(error)
+                    raise  # enough time was lost with it
                 with this_process().connecting.holding(self._fs):
                     if not self._connect_again(error):
                         raise
@@ -104,6 +108,7 @@ class _Asked:
     start: int
     stop: int
     result: asyncio.Future[bytes | Exception]
+    began: float = 0.0  # when it was its turn
 
 
 class QueueTransport(_BlockingTransport):
@@ -136,6 +141,7 @@ class QueueTransport(_BlockingTransport):
             self._draining = unattended_task(self.loop, self._drain())
         result = await asked.result
         if isinstance(result, Exception):
+            patience.spend(time.monotonic() - asked.began)
             raise result
         return Part(start, result)
 
@@ -149,6 +155,8 @@ class QueueTransport(_BlockingTransport):
 
     async def _answer(self, queue: list[_Asked]) -> None:
         ranges = [(asked.start, asked.stop) for asked in queue]
+        for asked in queue:
+            asked.began = time.monotonic()
         results: list[bytes | Exception]
         try:
             results = await in_read_thread(
@@ -300,7 +308,8 @@ class SMBTransport(_BlockingTransport):
 
 def _close(opened: asyncio.Future[Any]) -> None:
     if not opened.cancelled() and opened.exception() is None:
-        this_process().read_threads.submit(opened.result().close)
+        closing = threading.Thread(target=opened.result().close, daemon=True)
+        closing.start()
 
 
 def _read_share(file: Any, start: int, stop: int) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.io.answers import Part
@@ -16,11 +18,11 @@ from xarray_nd2.io.range_response import (
     check_status,
     parse_range_response,
 )
-from xarray_nd2.io.redirects import MAX_REDIRECTS, following_redirects
+from xarray_nd2.io.redirects import MAX_REDIRECTS, GetRequest
 from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     import aiohttp
     from multidict import CIMultiDict
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_WHOLE_FILE_BYTES: Final = 8 * 1024 * 1024  # worth reading where there are no ranges
 # Encoded bytes have no ranges.
-_NOT_ENCODED: Final = {"Accept-Encoding": "identity"}
+NOT_ENCODED: Final = {"Accept-Encoding": "identity"}
 
 
 class HTTPTransport(StreamTransport):
@@ -42,10 +44,15 @@ class HTTPTransport(StreamTransport):
     """
 
     def __init__(self, fs: Any, path: str) -> None:
+        import aiohttp
+
         super().__init__(fs)
-        self._url = fs.encode_url(path)
-        self._user_headers = headers_given(fs.kwargs.get("headers"))
+        options = dict(fs.kwargs)
+        self._user_headers = headers_given(options.pop("headers", None))
         headers_given(fs.client_kwargs.get("headers"))  # which the session adds
+        if "timeout" not in options and "timeout" not in fs.client_kwargs:
+            options["timeout"] = aiohttp.ClientTimeout(total=None)  # there is patience instead
+        self._request = GetRequest(fs.encode_url(path), options, fs.client_kwargs)
         self._whole: Part | None = None
         self._whole_at = 0.0
         self._reading_whole = asyncio.Lock()
@@ -64,21 +71,12 @@ class HTTPTransport(StreamTransport):
 
     @asynccontextmanager
     async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
-        import aiohttp
-
         session = await self._fs.set_session()
-        options = {key: value for key, value in self._fs.kwargs.items() if key != "headers"}
-        if "timeout" not in options and "timeout" not in self._fs.client_kwargs:
-            options["timeout"] = aiohttp.ClientTimeout(total=None)  # there is patience instead
-        headers = {"Range": range_header} | _NOT_ENCODED
-        asking = following_redirects(
-            *(session, self._url, headers, self._user_headers, options),
-            session_options=self._fs.client_kwargs,
-        )
-        with answers_that_are_http():
-            async with asking as response:
-                check_status(response.status, response.reason, response.headers)
-                yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
+        headers = {"Range": range_header} | NOT_ENCODED
+        async with await answer_over_http(
+            self._request.send(session, headers, self._user_headers)
+        ) as response:
+            yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
 
     async def _instead(
         self, answer: StreamedAnswer, asked: float, start: int | None, count: int
@@ -105,9 +103,10 @@ class HTTPTransport(StreamTransport):
 
 
 def max_connections_of(session: aiohttp.ClientSession) -> int:
-    """Requests that a session of aiohttp makes at once."""
+    """Requests to one host that a session of aiohttp makes at once."""
     connector = session.connector
-    return (connector and connector.limit) or sys.maxsize  # 0 is no limit
+    limits = [connector.limit, connector.limit_per_host] if connector else []
+    return min(filter(None, limits), default=sys.maxsize)  # 0 is no limit
 
 
 def _cut(whole: Part, start: int | None, count: int) -> Part:
@@ -115,16 +114,28 @@ def _cut(whole: Part, start: int | None, count: int) -> Part:
     return Part(begin, memoryview(whole.data)[begin : begin + count], whole.facts)
 
 
-@contextmanager
-def answers_that_are_http() -> Iterator[None]:
-    """Turn aiohttp's errors about an answer that is not HTTP into a `ConnectionError`."""
+async def answer_over_http(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+    """Answer of aiohttp that has a body to read.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, StatusError
+        Its status tells that there is none, and why.
+    ConnectionError
+        It is no HTTP.
+    """
     import aiohttp
 
     try:
-        yield
+        response = await asking
     except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
-        # Not of a status that is an error, for which nothing is raised by the client.
         raise ConnectionError(f"an answer that is not HTTP: {type(error).__name__}") from error
+    try:
+        check_status(response.status, response.reason, response.headers)
+    except BaseException:
+        response.release()
+        raise
+    return response
 
 
 def headers_given(headers: Any) -> CIMultiDict[str]:
@@ -160,24 +171,36 @@ class WebDAVTransport(ObjectTransport):
     async def _get(
         self, range_header: str, start: int | None, count: int, patience: Patience
     ) -> Part:
-        body = ReceivedBody(count)
-        async with patience.attempt(lambda: body.size):
-            return await in_read_thread(self._get_blocking, range_header, start, count, body)
+        body, given_up = ReceivedBody(count), threading.Event()
+        try:
+            async with patience.attempt(lambda: body.size):
+                read = partial(self._get_blocking, range_header, start, count, body, given_up)
+                return await in_read_thread(read)
+        finally:
+            given_up.set()
 
     def _get_blocking(
-        self, range_header: str, start: int | None, count: int, body: ReceivedBody
+        self,
+        range_header: str,
+        start: int | None,
+        count: int,
+        body: ReceivedBody,
+        given_up: threading.Event,
     ) -> Part:
         import httpx
 
         extent = None
         try:
-            with self._answer({"Range": range_header} | _NOT_ENCODED) as response:
+            with self._answer({"Range": range_header} | NOT_ENCODED) as response:
                 answer = response.status_code, response.headers
                 check_status(response.status_code, response.reason_phrase, response.headers)
                 first_byte = time.monotonic()
                 extent = self._extent(*answer, start, count)
                 for block in response.iter_raw():
-                    if body.add(block):
+                    body.add(block)
+                    if given_up.is_set():
+                        raise TimeoutError("given up meanwhile")
+                    if body.is_over(extent):
                         break
         except httpx.TransportError as error:
             if extent is not None and body.size:
@@ -204,8 +227,8 @@ class WebDAVTransport(ObjectTransport):
                     response.close()
                 return
             response.close()
-            if _origin_of(following.url) != _origin_of(request.url):
-                # Made by itself, it has nothing of the client.
+            if options or _origin_of(following.url) != _origin_of(request.url):
+                # Made by itself, it has nothing of the client; nor have those that come of it.
                 following = httpx.Request("GET", following.url, headers=headers)
                 options = {"auth": None}
             request = following

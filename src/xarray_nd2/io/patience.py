@@ -36,12 +36,13 @@ class Patience:
         To begin with, and again after any progress.
     """
 
-    __slots__ = ("_attempt_seconds", "_idle_seconds", "_seconds", "_spent_seconds")
+    __slots__ = ("_idle_seconds", "_new_bytes", "_seconds", "_spent_seconds")
 
     def __init__(self, seconds: float = PATIENCE_SECONDS) -> None:
         self._seconds = seconds
         self._spent_seconds = 0.0
-        self._attempt_seconds = self._idle_seconds = 0.0  # of the last attempt, and at its end
+        self._idle_seconds = 0.0  # at the end of the last attempt
+        self._new_bytes = 0
 
     @property
     def left_seconds(self) -> float:
@@ -83,13 +84,18 @@ class Patience:
         await asyncio.sleep(seconds)
 
     def renew(self, new_bytes: int) -> None:
-        """Begin anew at the last progress, where an attempt brought enough that nobody had yet."""
-        if new_bytes >= self._attempt_seconds * LEAST_BYTES_PER_SECOND:
-            self._spent_seconds = self._idle_seconds
+        """Begin anew, if what came since this was done last did so at a sufficient rate.
 
-    def spend(self, attempt_seconds: float, idle_seconds: float) -> None:
-        """Count an attempt, of which the last `idle_seconds` were without sufficient progress."""
-        self._attempt_seconds, self._idle_seconds = attempt_seconds, idle_seconds
+        `new_bytes` are those of the last attempt that nobody had yet.
+        """
+        self._new_bytes += new_bytes
+        if self._new_bytes >= self._spent_seconds * LEAST_BYTES_PER_SECOND:
+            self._spent_seconds = self._idle_seconds
+            self._new_bytes = 0
+
+    def spend(self, idle_seconds: float) -> None:
+        """Count the time from an attempt's last sufficient progress to its end."""
+        self._idle_seconds = idle_seconds
         self._spent_seconds += idle_seconds
 
 
@@ -97,7 +103,7 @@ class _Attempt:
     """One attempt, in windows of time each of which has to bring enough."""
 
     __slots__ = (
-        *("_began", "_idle_since", "_limit", "_loop", "_patience", "_received", "_seconds"),
+        *("_idle_since", "_limit", "_loop", "_patience", "_received", "_seconds"),
         *("_seen_bytes", "_timer"),
     )
 
@@ -109,7 +115,7 @@ class _Attempt:
 
     async def __aenter__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._began = self._idle_since = self._loop.time()
+        self._idle_since = self._loop.time()
         self._limit = asyncio.timeout(None)
         await self._limit.__aenter__()
         self._timer = self._loop.call_later(self._seconds, self._look)
@@ -121,10 +127,9 @@ class _Attempt:
         traceback: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        ended = self._loop.time()
-        # It is idle for longer only if the process was stopped meanwhile.
-        idle = min(ended - self._idle_since, self._seconds)
-        self._patience.spend(ended - self._began, idle)
+        idle = self._loop.time() - self._idle_since
+        # For longer only if the process was stopped meanwhile.
+        self._patience.spend(min(idle, self._seconds))
         try:
             await self._limit.__aexit__(kind, error, traceback)
         except TimeoutError as ended_early:

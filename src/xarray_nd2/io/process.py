@@ -11,9 +11,9 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from xarray_nd2.read.inflate import FrameCache
@@ -31,7 +31,6 @@ MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024  # several times what any link hol
 MAX_CONNECTIONS: Final = 256
 MAX_OBSERVED_LINKS: Final = 256
 MAX_CACHED_FRAME_BYTES: Final = 128 * 1024 * 1024
-READ_THREADS: Final = 64
 
 
 class Process:
@@ -46,8 +45,8 @@ class Process:
     filesystem_turns : mapping
         For each filesystem the semaphore of as many requests as it makes at once; of a synchronous
         one that is 1.
-    read_threads, decode_threads : ThreadPoolExecutor
-        For blocking clients, and for decoding.
+    decode_threads : ThreadPoolExecutor
+        For decoding.
     frame_cache : FrameCache
         Inflated frames.
     warned_of : set of str
@@ -58,7 +57,6 @@ class Process:
         self.connections: dict[Hashable, Any] = {}
         self.connecting = KeyedLocks()
         self.filesystem_turns: WeakKeyDictionary[Any, asyncio.Semaphore] = WeakKeyDictionary()
-        self.read_threads = ThreadPoolExecutor(READ_THREADS, "xarray-nd2-read")
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
         self.warned_of: set[str] = set()
@@ -97,9 +95,33 @@ def _new_observer(kind: str, host: str) -> LinkObserver:  # noqa: ARG001  (each 
 
 
 async def in_read_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking function in one of the threads that read."""
-    threads = this_process().read_threads
-    return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
+    """Run a blocking function in a thread of its own.
+
+    Threads of a pool would be used up by servers that never answer, and the end of the process
+    would wait for them. How many there are is bounded by the requests in flight.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: BaseException | None) -> None:
+        if result.done():  # nobody waits any more
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(cast("T", value))
+
+    def run() -> None:
+        value, failed = None, None
+        try:
+            value = function(*args)
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, value, failed)
+
+    threading.Thread(target=run, name="xarray-nd2-read", daemon=True).start()
+    return await result
 
 
 @dataclass(eq=False, slots=True)

@@ -25,11 +25,15 @@ NO_ENCODINGS: Final = frozenset({"identity"})
 
 @dataclass(frozen=True, slots=True)
 class BodyExtent:
-    """Where a body lies in its object: its first byte and how many, and what the object is."""
+    """Where a body lies in its object: its first byte and how many, and what the object is.
+
+    `is_measured` if the length of the body was told apart, and is the same.
+    """
 
     start: int
     size: int
     facts: ObjectFacts
+    is_measured: bool = True
 
 
 def check_status(status: int, reason: object, headers: Mapping[str, str]) -> None:
@@ -78,15 +82,17 @@ def parse_range_response(
     ------
     RangeIgnoredError
         The answer is not the range.
+    ConnectionError
+        The answer contradicts itself.
     """
-    headers = {name.lower(): value for name, value in headers.items()}
+    headers = joined_headers(headers)
     encoding = headers.get("content-encoding", "")
     if not encodings.issuperset(filter(None, re.split(r"[\s,]+", encoding.lower()))):
         raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
     told = headers.get("content-range")
+    length = headers.get("content-length", "")
     if status == 200 and told is None:
         # The whole object: fine if that is no more than was asked for.
-        length = headers.get("content-length", "")
         if not length.isdecimal() or int(length) > count or start not in (0, None):
             raise RangeIgnoredError("the server ignores Range requests")
         return BodyExtent(0, int(length), facts_of_headers(int(length), headers))
@@ -99,7 +105,19 @@ def parse_range_response(
     first, last, size = map(int, place.groups())
     if (start is not None and first != start) or not first <= last < size:
         raise RangeIgnoredError(f"the server sends {told!r}, another range than was asked for")
-    return BodyExtent(first, last + 1 - first, facts_of_headers(size, headers))
+    expected = last + 1 - first
+    if length and length != str(expected):
+        raise ConnectionError(f"a body said to be {expected} bytes has {length}")
+    return BodyExtent(first, expected, facts_of_headers(size, headers), is_measured=bool(length))
+
+
+def joined_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers by their names in lower case; values of one that is repeated are joined by commas."""
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
 
 
 def facts_of_headers(size: int, headers: Mapping[str, str]) -> ObjectFacts:
@@ -117,23 +135,28 @@ class ReceivedBody:
         Bytes that were asked for.
     """
 
-    __slots__ = ("_received", "size")
+    __slots__ = ("_received", "size", "surplus")
 
     def __init__(self, count: int) -> None:
         # Filled in place: a bytearray that grows would be copied again and again.
         self._received = memoryview(bytearray(count))
-        self.size = 0
+        self.size = self.surplus = 0  # bytes that were taken, and that came beyond them
 
-    def add(self, block: Bytes) -> bool:
-        """Take the next bytes, and tell whether all are there; a range may go on for longer."""
+    def add(self, block: Bytes) -> None:
+        """Take the next bytes; a range may go on for longer than was asked for."""
         end = min(self.size + len(block), len(self._received))
+        self.surplus += self.size + len(block) - end
         self._received[self.size : end] = block[: end - self.size]
         self.size = end
-        return end == len(self._received)
 
     def as_part(self, extent: BodyExtent, first_byte: float | None = None) -> Part:
         """What came, which lies at `extent`; `first_byte` is when it came, by time.monotonic."""
         return Part(extent.start, self._received[: self.size], extent.facts, first_byte)
+
+    def is_over(self, extent: BodyExtent) -> bool:
+        """Whether all that was asked for is there, and nothing can contradict it any more."""
+        full = self.size == len(self._received)
+        return full and (extent.is_measured or extent.size > self.size)
 
     def check(self, extent: BodyExtent) -> None:
         """Check that a body that ended by itself is as long as it was said to be.
@@ -141,9 +164,9 @@ class ReceivedBody:
         Raises
         ------
         ConnectionError
-            It is not, so there is no telling which bytes are missing.
+            It is not, so there is no telling which bytes are missing, or too many.
         """
-        if self.size < min(extent.size, len(self._received)):
-            raise ConnectionError(
-                f"a body said to be {extent.size} bytes ends after {self.size} of them"
-            )
+        expected = min(extent.size, len(self._received))
+        came = self.size + self.surplus
+        if self.size < expected or came > extent.size:
+            raise ConnectionError(f"a body said to be {extent.size} bytes has {came}")

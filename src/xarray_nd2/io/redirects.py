@@ -1,14 +1,14 @@
-"""Following redirects, without taking credentials to another origin."""
+"""GET requests that follow redirects, without taking credentials to another origin."""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+import urllib.request
 from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.io.failures import StatusError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from aiohttp import ClientResponse, ClientSession
     from yarl import URL
@@ -18,95 +18,124 @@ MAX_REDIRECTS: Final = 10
 # What is for the way to any server, and not for the server that it was given for.
 _OPTIONS_OF_THE_WAY: Final = frozenset(
     {
-        *("timeout", "trust_env", "proxy", "proxy_auth", "proxy_headers"),
+        *("timeout", "proxy", "proxy_auth", "proxy_headers"),
         *("ssl", "ssl_context", "verify_ssl", "fingerprint"),
         *("read_bufsize", "max_line_size", "max_field_size"),
     }
 )
-_DECIDED_HERE: Final = frozenset(
-    {"allow_redirects", "max_redirects", "auto_decompress", "raise_for_status"}
-)
+_DECIDED_HERE: Final = {
+    "allow_redirects": False,
+    "auto_decompress": False,  # an encoded answer is refused by what its headers say
+    "raise_for_status": False,
+}
 
 
-@asynccontextmanager
-async def following_redirects(
-    session: ClientSession,
-    url: URL | str,
-    headers: Mapping[str, str],
-    user_headers: Mapping[str, str],
-    options: Mapping[str, Any],
-    session_options: Mapping[str, Any],
-) -> AsyncIterator[ClientResponse]:
-    """Answer to a GET request, from where its redirects lead.
+class GetRequest:
+    """A GET request for one URL, to be sent again and again.
 
-    The first server's origin (scheme, host and port) gets everything. What it refers to elsewhere is
-    asked for with `headers` only, by a session that shares connections and knows nothing else: a
-    signed URL needs no more.
+    The origin of the URL (scheme, host and port) gets everything. What it refers to elsewhere is asked
+    for without the user's headers, options and session: a signed URL needs no more.
 
     Parameters
     ----------
-    session : aiohttp.ClientSession
-        Of the user's filesystem, with what it adds to each request by itself.
     url : yarl.URL or str
         What to ask for.
-    headers : mapping
-        Of this request, for any server.
-    user_headers, options : mapping
-        Headers, and other arguments of aiohttp's requests, for the origin of `url`.
+    options : mapping
+        Arguments of aiohttp's requests, for the origin of `url`.
     session_options : mapping
-        What the session was made with.
-
-    Raises
-    ------
-    StatusError
-        A redirect that leads nowhere, or one too many.
+        What the user's session was made with.
     """
-    import aiohttp
-    from multidict import CIMultiDict
-    from yarl import URL
 
-    follows = options.get("allow_redirects", True)
-    options = {key: value for key, value in options.items() if key not in _DECIDED_HERE}
-    all_headers = CIMultiDict(user_headers)
-    all_headers.update(headers)
-    async with AsyncExitStack() as stack:
-        at = URL(url)
-        home: tuple[str, str | None, int | None] | None = _origin_of(at)
+    def __init__(
+        self, url: URL | str, options: Mapping[str, Any], session_options: Mapping[str, Any]
+    ) -> None:
+        from yarl import URL
+
+        self._url = URL(url)
+        self._follows = options.get("allow_redirects", True)
+        given = {key: value for key, value in options.items() if key != "max_redirects"}
+        self._options = given | _DECIDED_HERE
+        self._options_elsewhere = {
+            key: value
+            for key, value in (*session_options.items(), *given.items())
+            if key in _OPTIONS_OF_THE_WAY
+        } | _DECIDED_HERE
+
+    async def send(
+        self, session: ClientSession, headers: Mapping[str, str], user_headers: Mapping[str, str]
+    ) -> ClientResponse:
+        """Send the request, and return the answer from where its redirects lead.
+
+        Parameters
+        ----------
+        session : aiohttp.ClientSession
+            The user's, with what it adds to each request by itself.
+        headers : mapping
+            Of this request, for any server.
+        user_headers : mapping
+            For the origin of the URL.
+
+        Raises
+        ------
+        StatusError
+            One redirect too many.
+        """
+        from multidict import CIMultiDict
+        from yarl import URL
+
+        at_home = headers
+        if user_headers:
+            at_home = CIMultiDict(user_headers)
+            at_home.update(headers)
+        options, at = self._options, self._url
+        is_home = True
         for _ in range(1 + MAX_REDIRECTS):
-            response = await session.get(
-                at,
-                headers=all_headers,
-                allow_redirects=False,
-                auto_decompress=False,  # an encoded answer is refused by what its headers say
-                raise_for_status=False,
-                **options,
-            )
+            if is_home:
+                response = await session.get(at, headers=at_home, **options)
+            else:
+                response = await self._send_elsewhere(session, at, headers)
             location = response.headers.get("Location")
-            if response.status not in REDIRECT_STATUSES or location is None or not follows:
-                async with response:
-                    yield response
-                return
+            if response.status not in REDIRECT_STATUSES or not location or not self._follows:
+                return response
             response.release()
-            user, password, at = at.user, at.password, at.join(URL(location))
-            options = {key: value for key, value in options.items() if key != "params"}
-            if _origin_of(at) == home:
+            user, password = at.user, at.password
+            try:
+                at = at.join(URL(location))
+            except ValueError:
+                raise StatusError(response.status, "redirects to what is no URL") from None
+            if at.scheme not in ("http", "https"):
+                raise StatusError(response.status, f"redirects to {at.scheme}")
+            # Nor does it get anything again, once another server says what to ask for.
+            is_home = is_home and _origin_of(at) == _origin_of(self._url)
+            if is_home:
+                options = {key: value for key, value in options.items() if key != "params"}
                 at = at if at.user else at.with_user(user).with_password(password)
-                continue
-            home = None  # nor back there, once another server says what to ask for
-            all_headers = CIMultiDict(headers)
-            options = {key: options[key] for key in options if key in _OPTIONS_OF_THE_WAY}
-            allowed = {
-                key: value for key, value in session_options.items() if key in _OPTIONS_OF_THE_WAY
-            }
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(
-                    connector=session.connector,
-                    connector_owner=False,
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    **allowed,
-                )
-            )
-    raise StatusError(response.status, f"{MAX_REDIRECTS} redirects, and no end", response.headers)
+        raise StatusError(
+            response.status, f"{MAX_REDIRECTS} redirects, and no end", response.headers
+        )
+
+    async def _send_elsewhere(
+        self, session: ClientSession, url: URL, headers: Mapping[str, str]
+    ) -> ClientResponse:
+        """Send by a session that shares connections with the user's, and nothing else."""
+        import aiohttp
+
+        options = {"timeout": session.timeout} | self._options_elsewhere
+        if session.trust_env and "proxy" not in options:
+            # The session would look for passwords as well, in the file ``.netrc``.
+            options["proxy"] = _proxy_of_environment(url)
+        async with aiohttp.ClientSession(
+            connector=session.connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as bare:
+            return await bare.get(url, headers=headers, **options)
+
+
+def _proxy_of_environment(url: URL) -> str | None:
+    if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
 
 
 def _origin_of(url: URL) -> tuple[str, str | None, int | None]:

@@ -6,7 +6,7 @@ Object stores refuse, delay and drop requests as a matter of course.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from xarray_nd2.io.answers import Part
 from xarray_nd2.io.failures import (
@@ -14,20 +14,22 @@ from xarray_nd2.io.failures import (
     GivenUpError,
     RangeIgnoredError,
     header_of,
-    is_soon_certain,
+    is_hardly_passing,
     is_transient,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from xarray_nd2.io.answers import ObjectFacts
     from xarray_nd2.io.patience import Patience
     from xarray_nd2.io.transport import Transport
 
+T = TypeVar("T")
+
 MAX_ATTEMPTS: Final = 64  # for a range, and one for each of so many of its bytes:
 BYTES_PER_ATTEMPT: Final = 8192
-MAX_SECONDS_OF_CERTAINTY: Final = (
-    10.0  # for what is hardly passing, such as a port nobody listens at
-)
+HARDLY_PASSING_SECONDS: Final = 10.0  # for failures that tell of what is there for longer
 FIRST_PAUSE_SECONDS: Final = 0.05  # doubling with every attempt
 MAX_PAUSE_SECONDS: Final = 5.0
 MAX_RETRY_AFTER_SECONDS: Final = 30.0  # however long a store asks to wait
@@ -96,9 +98,34 @@ async def read_fully(
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
 
 
+async def persistently(ask: Callable[[Patience], Awaitable[T]], patience: Patience) -> T:
+    """Ask a question of a store, again for as long as that may help.
+
+    Raises
+    ------
+    GivenUpError
+        Asking again did not help.
+    Exception
+        What `ask` raised, where asking again cannot help.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await ask(patience)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if _is_exhausted(patience, error):
+                raise GivenUpError(attempt, patience.spent_seconds) from error
+            retry_after = _retry_after_seconds(error)
+        await patience.pause(max(retry_after, _pause_seconds(attempt)))
+
+
 def _is_exhausted(patience: Patience, failed: Exception | None) -> bool:
-    certain = failed is None or is_soon_certain(failed)
-    return patience.is_exhausted or (certain and patience.spent_seconds >= MAX_SECONDS_OF_CERTAINTY)
+    # Without a failure too little came again and again, such as of a file that became shorter.
+    hardly = failed is None or is_hardly_passing(failed)
+    return patience.is_exhausted or (hardly and patience.spent_seconds >= HARDLY_PASSING_SECONDS)
 
 
 class _Pieces:

@@ -21,7 +21,7 @@ from xarray_nd2.io.failures import check_unchanged, is_of_empty_object, nd2_erro
 from xarray_nd2.io.local import DirectTransport, LocalFile, OpenFile
 from xarray_nd2.io.patience import PATIENCE_SECONDS, Patience
 from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
-from xarray_nd2.io.retry import read_fully
+from xarray_nd2.io.retry import persistently, read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
 from xarray_nd2.io.urls import host_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Ranges = Iterable[tuple[int, int]]
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 LOCAL_READ_SHARES: Final = 32  # of the ranges, for the threads to take up one after the other
 MAX_INLINE_DECODE_BYTES: Final = 1 << 16  # on the event loop itself; more goes to a thread
@@ -145,18 +146,18 @@ class ByteSource:
         """Size, first and last bytes of an object, asked for at once where that is possible."""
         asked = time.monotonic()
         try:
+            last: Part | None = None
+            beginning = read_fully(transport, 0, head, self._patience())
             if transport.tells_facts:
-                first, last = await asyncio.gather(
-                    read_fully(transport, 0, head, self._patience()),
-                    _read_last(transport, tail, self._patience()),
-                )
-                facts = first.facts or await transport.stat(self._patience())
+                end_at_once = _read_last(transport, tail, self._patience())
+                first, last = await _together(beginning, end_at_once)
+                told = first.facts
+                if told is None:
+                    told = await persistently(transport.stat, self._patience())
+                facts: ObjectFacts = told
             else:
-                first, facts = await asyncio.gather(
-                    read_fully(transport, 0, head, self._patience()),
-                    transport.stat(self._patience()),
-                )
-                last = None
+                asking = persistently(transport.stat, self._patience())
+                first, facts = await _together(beginning, asking)
         except Exception as error:
             if is_of_empty_object(error):
                 return ObjectFacts(0, None), b"", b""
@@ -342,6 +343,19 @@ def _wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> 
 
 def _times_of(asked: float, part: Part) -> AnswerTimes:
     return AnswerTimes(asked, part.first_byte, time.monotonic(), len(part.data))
+
+
+async def _together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
+    """Results of two coroutines; where one fails, the other is cancelled."""
+    failed = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(one), group.create_task(other)
+    except ExceptionGroup as all_failed:
+        failed = all_failed.exceptions[0]
+    if failed is not None:
+        raise failed  # not in the handler: its context would be the group that holds it
+    return tasks[0].result(), tasks[1].result()
 
 
 async def _read_last(transport: Transport, count: int, patience: Patience) -> Part | None:

@@ -108,8 +108,8 @@ class ObjectTransport:
         try:
             extent = parse_range_response(status, headers, start, count, self.encodings)
         except RangeIgnoredError as error:
-            if self._ranges_seen:  # one answer went wrong, such as that of a cache in between
-                raise RangeIgnoredError(str(error), passing=True) from None
+            # Then one answer went wrong, such as that of a cache in between.
+            error.passing = self._ranges_seen
             raise
         self._ranges_seen |= status == 206
         return extent
@@ -181,7 +181,8 @@ class StreamTransport(ObjectTransport):
                             raise
                         return instead
                     async for block in answer.body():
-                        if body.add(block):
+                        body.add(block)
+                        if body.is_over(extent):
                             break
         except Exception as error:
             if extent is not None and body.size and is_transient(error):
