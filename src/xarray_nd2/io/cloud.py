@@ -7,7 +7,7 @@ Every answer of these stores tells the size and the entity tag of the object. Th
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
@@ -16,7 +16,7 @@ from xarray_nd2.io.redirects import GetRequest
 from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from xarray_nd2.io.answers import ObjectFacts, Part
     from xarray_nd2.io.patience import Patience
@@ -40,8 +40,7 @@ class S3Transport(StreamTransport):
         limit = self._fs.config_kwargs.get("max_pool_connections", _BOTOCORE_MAX_CONNECTIONS)
         return int(limit)
 
-    @asynccontextmanager
-    async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
+    async def _ask(self, range_header: str) -> StreamedAnswer:
         version = {"VersionId": self._version} if self._version else {}
         await self._fs.set_session()
         # Until s3fs has a public call that gives the headers of a range along with its bytes.
@@ -49,10 +48,12 @@ class S3Transport(StreamTransport):
             "get_object", Bucket=self._bucket, Key=self._key, Range=range_header, **version
         )
         told = response["ResponseMetadata"]
-        async with response["Body"] as body:
-            # The headers as they came, where one may be repeated.
-            headers = getattr(body.raw_stream, "headers", told["HTTPHeaders"])
-            yield StreamedAnswer(told["HTTPStatusCode"], headers, body.iter_chunks(_BLOCK_BYTES))
+        body = response["Body"]
+        # The headers as they came, where one may be repeated.
+        headers = getattr(getattr(body, "raw_stream", None), "headers", told["HTTPHeaders"])
+        blocks = body.iter_chunks(_BLOCK_BYTES)
+        close = partial(body.__aexit__, None, None, None)
+        return StreamedAnswer(told["HTTPStatusCode"], headers, blocks, close)
 
 
 def _with_one_attempt(fs: Any) -> Any:
@@ -92,15 +93,12 @@ class GCSTransport(StreamTransport):
         await self._fs._set_session()  # noqa: SLF001
         return self._fs.session
 
-    @asynccontextmanager
-    async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
+    async def _ask(self, range_header: str) -> StreamedAnswer:
         session = await self._session()
         credentials: dict[str, str] = {}
         self._fs.credentials.apply(credentials)
         headers = {"Range": range_header} | NOT_ENCODED
-        asking = self._request.send(session, headers, credentials)
-        async with await answer_over_http(asking) as response:
-            yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
+        return await answer_over_http(self._request.send(session, headers, credentials))
 
 
 class AzureTransport(ObjectTransport):

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +22,7 @@ from xarray_nd2.io.redirects import MAX_REDIRECTS, GetRequest
 from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import Awaitable, Iterator
 
     import aiohttp
     from multidict import CIMultiDict
@@ -69,14 +69,10 @@ class HTTPTransport(StreamTransport):
     async def _max_connections(self) -> int:
         return max_connections_of(await self._fs.set_session())
 
-    @asynccontextmanager
-    async def _asking(self, range_header: str) -> AsyncIterator[StreamedAnswer]:
+    async def _ask(self, range_header: str) -> StreamedAnswer:
         session = await self._fs.set_session()
         headers = {"Range": range_header} | NOT_ENCODED
-        async with await answer_over_http(
-            self._request.send(session, headers, self._user_headers)
-        ) as response:
-            yield StreamedAnswer(response.status, response.headers, response.content.iter_any())
+        return await answer_over_http(self._request.send(session, headers, self._user_headers))
 
     async def _instead(
         self, answer: StreamedAnswer, asked: float, start: int | None, count: int
@@ -95,7 +91,8 @@ class HTTPTransport(StreamTransport):
             if self._whole is None or self._whole_at < asked:
                 extent = parse_range_response(answer.status, answer.headers, 0, length)
                 body = ReceivedBody(length)
-                async for block in answer.body():
+                async for block in answer.blocks:
+                    answer.received += len(block)
                     body.add(block)
                 body.check(extent)
                 self._whole, self._whole_at = body.as_part(extent), time.monotonic()
@@ -114,7 +111,7 @@ def _cut(whole: Part, start: int | None, count: int) -> Part:
     return Part(begin, memoryview(whole.data)[begin : begin + count], whole.facts)
 
 
-async def answer_over_http(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+async def answer_over_http(asking: Awaitable[aiohttp.ClientResponse]) -> StreamedAnswer:
     """Answer of aiohttp that has a body to read.
 
     Raises
@@ -130,12 +127,16 @@ async def answer_over_http(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp
         response = await asking
     except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
         raise ConnectionError(f"an answer that is not HTTP: {type(error).__name__}") from error
+
+    async def close() -> None:
+        response.release()
+
     try:
         check_status(response.status, response.reason, response.headers)
     except BaseException:
         response.release()
         raise
-    return response
+    return StreamedAnswer(response.status, response.headers, response.content.iter_any(), close)
 
 
 def headers_given(headers: Any) -> CIMultiDict[str]:

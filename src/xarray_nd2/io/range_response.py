@@ -87,7 +87,7 @@ def parse_range_response(
     """
     headers = joined_headers(headers)
     encoding = headers.get("content-encoding", "")
-    if not encodings.issuperset(filter(None, re.split(r"[\s,]+", encoding.lower()))):
+    if encoding and not encodings.issuperset(filter(None, re.split(r"[\s,]+", encoding.lower()))):
         raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
     told = headers.get("content-range")
     length = headers.get("content-length", "")

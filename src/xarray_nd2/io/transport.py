@@ -18,7 +18,7 @@ from xarray_nd2.io.process import this_process
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody, parse_range_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from xarray_nd2.io.answers import Bytes, ObjectFacts, Part
@@ -124,27 +124,29 @@ class StreamedAnswer:
         Of the answer, 200 or 206.
     headers : mapping
         Of the answer.
-    blocks : async iterator of bytes
+    blocks : async iterable of bytes
         The body.
+    close : callable
+        Coroutine function to call in the end.
 
     Attributes
     ----------
     received : int
-        Bytes of the body that came.
+        Bytes of the body that were taken.
     """
 
+    __slots__ = ("blocks", "close", "headers", "received", "status")
+
     def __init__(
-        self, status: int, headers: Mapping[str, str], blocks: AsyncIterator[Bytes]
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        blocks: AsyncIterable[Bytes],
+        close: Callable[[], Awaitable[object]],
     ) -> None:
         self.status, self.headers = status, headers
+        self.blocks, self.close = blocks, close
         self.received = 0
-        self._blocks = blocks
-
-    async def body(self) -> AsyncIterator[Bytes]:
-        """The body, counted."""
-        async for block in self._blocks:
-            self.received += len(block)
-            yield block
 
 
 class StreamTransport(ObjectTransport):
@@ -169,21 +171,24 @@ class StreamTransport(ObjectTransport):
         try:
             async with self._turns, patience.attempt(lambda: answer.received if answer else 0):
                 asked = time.monotonic()
-                async with self._asking(range_header) as answer:
-                    first_byte = time.monotonic()
-                    try:
-                        extent = self._extent(answer.status, answer.headers, start, count)
-                    except RangeIgnoredError as error:
-                        instead = None
-                        if not error.passing:
-                            instead = await self._instead(answer, asked, start, count)
-                        if instead is None:
-                            raise
-                        return instead
-                    async for block in answer.body():
+                answer = await self._ask(range_header)
+                first_byte = time.monotonic()
+                try:
+                    extent = self._extent(answer.status, answer.headers, start, count)
+                    async for block in answer.blocks:
+                        answer.received += len(block)
                         body.add(block)
                         if body.is_over(extent):
                             break
+                except RangeIgnoredError as error:
+                    instead = None
+                    if not error.passing:
+                        instead = await self._instead(answer, asked, start, count)
+                    if instead is None:
+                        raise
+                    return instead
+                finally:
+                    await answer.close()
         except Exception as error:
             if extent is not None and body.size and is_transient(error):
                 raise BrokenOffError(body.as_part(extent), str(error)) from error
@@ -195,7 +200,7 @@ class StreamTransport(ObjectTransport):
         """Requests that the client makes at once."""
         raise NotImplementedError
 
-    def _asking(self, range_header: str) -> AbstractAsyncContextManager[StreamedAnswer]:
+    async def _ask(self, range_header: str) -> StreamedAnswer:
         """Answer to a request for a range."""
         raise NotImplementedError
 
