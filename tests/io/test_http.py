@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import numpy as np
 import pytest
 import xarray as xr
@@ -185,6 +186,48 @@ def test_a_body_shorter_than_it_says_is_not_continued(server: AlteringServer) ->
         read(server, patience_seconds=0.3)
 
 
+def longer_than_said(number: int, asked: Asked, answer: Answer) -> Answer:
+    start = (asked.range or (0, 1))[0]
+    told = f"bytes {start}-{start}/{dict(answer.headers)['Content-Range'].rpartition('/')[2]}"
+    return replace(with_header(answer, "Content-Range", told), body=b"\xee" * len(answer.body))
+
+
+def longer_and_chunked(number: int, asked: Asked, answer: Answer) -> Answer:
+    answer = longer_than_said(number, asked, answer)
+    return with_header(answer, "Transfer-Encoding", "chunked")
+
+
+def encoded_and_said_twice(number: int, asked: Asked, answer: Answer) -> Answer:
+    headers = [("Content-Encoding", "gzip"), ("content-encoding", "identity")]
+    body = gzip.compress(bytes(answer.body[:]))
+    return replace(answer, headers=[*answer.headers, *headers], body=body)
+
+
+def placed_twice(number: int, asked: Asked, answer: Answer) -> Answer:
+    told = dict(answer.headers)["Content-Range"]
+    return replace(
+        answer,
+        headers=[("Content-Range", "bytes 0-9/10"), *answer.headers, ("Content-Range", told)],
+    )
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [longer_than_said, longer_and_chunked, encoded_and_said_twice, placed_twice],
+    ids=lambda f: f.__name__,
+)
+def test_contradictions(alter: Any, server: AlteringServer) -> None:
+    put(server, 1)
+    ds = xr.open_dataset(
+        server.url("run.nd2"), engine="nd2", max_gap=0, patience_seconds=0.3, cache=False
+    )
+    server.alter = alter
+    with pytest.raises(ND2SourceError, match="run.nd2"):
+        ds.image.isel(CROP).load()
+    with pytest.raises(ND2SourceError, match="run.nd2"):
+        read(server, patience_seconds=0.3)
+
+
 def odd_answer(rng: np.random.Generator, answer: Answer) -> Answer:
     """One answer of the many that some server gives: honest, contradictory, or of another place."""
     told = dict(answer.headers).get("Content-Range", "")
@@ -305,3 +348,23 @@ def test_version_that_is_asked_for(version: str, tag: str, server: AlteringServe
     xr.open_dataset(server.url("run.nd2"), engine="nd2", version=version)
     with pytest.raises(ND2ChangedError, match="version v2 was asked for"):
         xr.open_dataset(server.url("run.nd2"), engine="nd2", version="v2")
+
+
+async def two_connections(**options: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit_per_host=2), **options)
+
+
+def test_waiting_for_a_connection_of_the_client(server: AlteringServer) -> None:
+    """Where it makes few at once, the others have not begun to lose patience."""
+    frames = put(server, 1)
+    options = {"get_client": two_connections, "skip_instance_cache": True}
+    ds = xr.open_dataset(
+        server.url("run.nd2"),
+        engine="nd2",
+        storage_options=options,
+        max_gap=0,
+        patience_seconds=1.5,
+    )
+    server.latency = 0.2
+    crop = {"T": 0, "X": slice(3, 9)}  # 64 ranges, 6.4 s
+    np.testing.assert_array_equal(ds.image.isel(crop).values, frames[0][:, 3:9])

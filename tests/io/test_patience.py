@@ -173,6 +173,25 @@ def test_refused_for_ever(error: Exception, most: float) -> None:
     assert "given up after" in str(raised)
 
 
+def test_drops_with_long_pauses_between_them() -> None:
+    """However much a drop is for the moment in which it comes."""
+
+    class Dripping:
+        attempts = 0
+
+        async def read(self, start: int, stop: int, patience: Patience, pinned: Any = None) -> Part:
+            self.attempts += 1
+            async with patience.attempt():
+                await asyncio.sleep(0.01)
+                if self.attempts % 2:
+                    raise StatusError(503, "Slow Down", {"Retry-After": "20"})
+            raise BrokenOffError(Part(start, bytes(100), ObjectFacts(MIB, "x")))
+
+    error, seconds = read(Dripping(), MIB)
+    assert isinstance(error, OSError)
+    assert seconds <= MAX_SECONDS
+
+
 def test_a_process_that_was_stopped() -> None:
     """When it goes on, what it missed is asked for again."""
 

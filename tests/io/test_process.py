@@ -6,6 +6,8 @@ import asyncio
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +28,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from xarray_nd2 import ND2ChangedError, ND2NotFoundError
 from xarray_nd2.io.answers import ObjectFacts
 from xarray_nd2.io.filesystems import QueueTransport
-from xarray_nd2.io.process import KeyedLocks, Slots, this_process
+from xarray_nd2.io.process import KeyedLocks, Slots, in_read_thread, this_process
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.testing import write_nd2
 
@@ -382,3 +384,37 @@ async def test_slot_of_a_cancelled_caller_is_free_again() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     async with asyncio.timeout(1), slots.one(1):
         pass
+
+
+async def test_threads_that_never_end_hold_up_no_other() -> None:
+    stuck = threading.Event()
+    waiting = [asyncio.ensure_future(in_read_thread(stuck.wait)) for _ in range(200)]
+    assert await asyncio.wait_for(in_read_thread(lambda: 7), 60) == 7
+    with pytest.raises(KeyError, match="which it raised"):
+        await in_read_thread({}.__getitem__, "which it raised")
+    stuck.set()
+    assert all(await asyncio.gather(*waiting))
+
+
+STUCK = """
+import asyncio, threading
+import fsspec.asyn
+from xarray_nd2.io.process import in_read_thread
+
+started = threading.Event()
+
+def wait():
+    started.set()
+    threading.Event().wait()
+
+asyncio.run_coroutine_threadsafe(in_read_thread(wait), fsspec.asyn.get_loop())
+started.wait()
+print("over")
+"""
+
+
+def test_threads_that_never_end_do_not_hold_up_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("over\n", "", 0)

@@ -18,6 +18,7 @@ from xarray_nd2.testing.answers import Answer, Asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FRAMES = np.random.default_rng(8).integers(0, 2**16, (3, 64, 48)).astype("uint16")
 SECRET = "hush-4417"
@@ -165,6 +166,37 @@ def test_webdav(elsewhere: RedirectingServer) -> None:
         server.location = "/again.nd2"
         with pytest.raises(ND2SourceError, match="redirects, and no end"):
             xr.open_dataset(OpenFile(fs, "run.nd2"), engine="nd2")
+
+
+def test_webdav_at_several_places(content: bytes) -> None:
+    """Cookies of the client stay at home also where the other server refers to itself."""
+    webdav = pytest.importorskip("webdav4.fsspec")
+    with RedirectingServer() as home, RedirectingServer() as other:
+        other.put("moved.nd2", content)
+        home.location, other.location = other.url("first.nd2"), "/moved.nd2"
+        fs = webdav.WebdavFileSystem(home.endpoint_url, cookies={"a": SECRET})
+        ds = xr.open_dataset(OpenFile(fs, "run.nd2"), engine="nd2")
+        np.testing.assert_array_equal(ds.image.values, FRAMES)
+        assert credentials_seen(home)
+        assert not credentials_seen(other)
+
+
+def test_passwords_of_the_environment(
+    elsewhere: RedirectingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in .netrc are for a machine, whatever the port."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login me password {SECRET}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with RedirectingServer(elsewhere.url("signed.nd2")) as server:
+        options = {"client_kwargs": {"trust_env": True}}
+        ds = xr.open_dataset(server.url("run.nd2"), engine="nd2", storage_options=options)
+        np.testing.assert_array_equal(ds.image.values, FRAMES)
+        assert credentials_seen(server)
+    assert not credentials_seen(elsewhere)
 
 
 def test_google_cloud_storage(elsewhere: RedirectingServer) -> None:

@@ -79,6 +79,19 @@ def test_encodings(encoding: str, store: AlteringS3Server) -> None:
         read(store, patience_seconds=0.5)
 
 
+def framed(number: int, answer: Answer) -> Answer:
+    """As it was uploaded, in chunks with signatures of their own."""
+    data = bytes(answer.body[:])
+    body = b"%x;chunk-signature=%b\r\n%b\r\n0\r\n\r\n" % (len(data), b"0" * 64, data)
+    return replace(with_header(answer, "Content-Encoding", "aws-chunked"), body=body)
+
+
+def test_chunks_that_are_really_there(store: AlteringS3Server) -> None:
+    store.alter = framed
+    with pytest.raises(ND2SourceError, match="a body said to be"):
+        read(store, patience_seconds=0.5)
+
+
 def test_without_a_length(store: AlteringS3Server) -> None:
     store.alter = lambda _, answer: with_header(answer, "Transfer-Encoding", "chunked")
     np.testing.assert_array_equal(read(store), EXPECTED)
