@@ -308,8 +308,12 @@ class SMBTransport(_BlockingTransport):
 
 def _close(opened: asyncio.Future[Any]) -> None:
     if not opened.cancelled() and opened.exception() is None:
-        closing = threading.Thread(target=opened.result().close, daemon=True)
-        closing.start()
+        threading.Thread(target=_close_file, args=(opened.result(),), daemon=True).start()
+
+
+def _close_file(file: Any) -> None:
+    with suppress(Exception):  # the connection was lost, and the file with it
+        file.close()
 
 
 def _read_share(file: Any, start: int, stop: int) -> bytes:
