@@ -149,7 +149,7 @@ def test_lasting_refusal_is_given_up(
         ds.image.isel(T=3).load()
     assert re.search("503|Service Unavailable", str(caught.value))
     assert server.log.requests > 3
-    assert f"given up after {server.log.requests} attempts and 0.9 s" in str(caught.value)
+    assert f"given up after {server.log.requests} attempts and 0." in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["stall", "informational", "trickle", "trickle_body"])

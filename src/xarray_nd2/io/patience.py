@@ -142,7 +142,7 @@ class _Attempt:
         """End the attempt at the end of a window that did not bring enough."""
         received = self._received() if self._received else 0
         now = self._loop.time()
-        if received - self._seen_bytes < self._seconds * LEAST_BYTES_PER_SECOND:
+        if received - self._seen_bytes < max(1, self._seconds * LEAST_BYTES_PER_SECOND):
             self._limit.reschedule(now)
             return
         self._seen_bytes, self._idle_since = received, now

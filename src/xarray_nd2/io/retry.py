@@ -87,14 +87,16 @@ async def read_fully(
             futile, most = 0, pieces.size
         if failed is not None and not is_transient(failed):
             raise failed
-        if _is_exhausted(patience, failed):
+        retry_after = 0.0 if failed is None else _retry_after_seconds(failed)
+        pause = max(retry_after, _pause_seconds(futile))
+        # Nor is there an attempt for which no time is left after the pause.
+        if _is_exhausted(patience, failed) or pause >= patience.left_seconds:
             if failed is not None:
                 raise GivenUpError(attempt, patience.spent_seconds) from failed
             if pieces.part is not None:
                 return pieces.part
             raise OSError("the store answers with one version of the object and another in turns")
-        retry_after = 0.0 if failed is None else _retry_after_seconds(failed)
-        await patience.pause(max(retry_after, _pause_seconds(futile)))
+        await patience.pause(pause)
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
 
 
@@ -116,10 +118,10 @@ async def persistently(ask: Callable[[Patience], Awaitable[T]], patience: Patien
         except Exception as error:
             if not is_transient(error):
                 raise
-            if _is_exhausted(patience, error):
+            pause = max(_retry_after_seconds(error), _pause_seconds(attempt))
+            if _is_exhausted(patience, error) or pause >= patience.left_seconds:
                 raise GivenUpError(attempt, patience.spent_seconds) from error
-            retry_after = _retry_after_seconds(error)
-        await patience.pause(max(retry_after, _pause_seconds(attempt)))
+        await patience.pause(pause)
 
 
 def _is_exhausted(patience: Patience, failed: Exception | None) -> bool:
