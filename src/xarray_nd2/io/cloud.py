@@ -18,7 +18,7 @@ from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTrans
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from xarray_nd2.io.answers import ObjectFacts, Part
+    from xarray_nd2.io.answers import Part
     from xarray_nd2.io.patience import Patience
 
 _BLOCK_BYTES: Final = 256 * 1024  # of a body, taken at once
@@ -112,12 +112,12 @@ class AzureTransport(ObjectTransport):
         self.loop = fs.loop
         self._container, self._blob, self._version = fs.split_path(path)
 
-    async def read(
+    async def _get(
         self,
-        start: int,
-        stop: int,
+        range_header: str,  # noqa: ARG002  (the client makes its own)
+        start: int | None,
+        count: int,
         patience: Patience,
-        pinned: ObjectFacts | None = None,  # noqa: ARG002
     ) -> Part:
         version = {"version_id": self._version} if self._version else {}
         answer = _AzureAnswer()
@@ -126,14 +126,11 @@ class AzureTransport(ObjectTransport):
             async with client:
                 # Who calls this tries again, and with patience.
                 stream = await client.download_blob(
-                    *(start, stop - start),
-                    raw_response_hook=answer.see,
-                    retry_total=0,
-                    **version,
+                    start, count, raw_response_hook=answer.see, retry_total=0, **version
                 )
-                body = ReceivedBody(stop - start)
+                body = ReceivedBody(count)
                 body.add(await stream.readall())
-        extent = self._extent(answer.status, answer.headers, start, stop - start)
+        extent = self._extent(answer.status, answer.headers, start, count)
         body.check(extent)
         return body.as_part(extent, answer.first_byte)
 

@@ -152,7 +152,7 @@ def is_absence(error: BaseException, handled: BaseException | None = None) -> bo
     return isinstance(error, FileNotFoundError) and not is_transient(error)
 
 
-def is_hardly_passing(error: BaseException) -> bool:
+def is_unlikely_to_pass(error: BaseException) -> bool:
     """Whether it tells more of what is there than of how it is just now.
 
     Nobody listens at the address, or the store that gave ranges gives something else.
@@ -200,9 +200,8 @@ def _is_lasting(error: BaseException) -> bool:
         return isinstance(error, ssl.SSLCertVerificationError) or reason in _NO_TLS
     if isinstance(error, socket.gaierror):
         return error.errno in _NO_SUCH_HOST
-    return _is_named(error, frozenset({"DNSError"})) and error.args[:1] in (
-        (code,) for code in _NO_SUCH_HOST_ARES
-    )
+    is_of_ares = _is_named(error, frozenset({"DNSError"}))  # of aiodns
+    return is_of_ares and not _NO_SUCH_HOST_ARES.isdisjoint(error.args[:1])
 
 
 def _own_status(error: BaseException) -> int | None:

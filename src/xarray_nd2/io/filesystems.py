@@ -17,7 +17,6 @@ import fsspec.asyn
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
-from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.patience import Patience
 from xarray_nd2.io.process import in_read_thread, this_process
 from xarray_nd2.io.transport import FileTransport, unattended_task
@@ -43,16 +42,12 @@ class AsyncTransport(FileTransport):
     # The coroutines of fsspec's interface for asynchronous filesystems have underscores; each is
     # documented for use on the filesystem's own loop, where `cat_file` and `info` would block.
 
-    async def read(
-        self,
-        start: int,
-        stop: int,
-        patience: Patience,
-        pinned: ObjectFacts | None = None,  # noqa: ARG002
-    ) -> Part:
+    async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
         async with patience.attempt(unseen_bytes=stop - start):
-            data = await self._fs._cat_file(self._path, start=start, end=stop)  # noqa: SLF001
-        return Part(start, data)
+            data: bytes = await self._fs._cat_file(  # noqa: SLF001
+                self._path, start=start, end=stop
+            )
+        return data
 
     async def _info(self, patience: Patience) -> Any:
         self._fs.invalidate_cache(self._path)
@@ -80,12 +75,10 @@ class _BlockingTransport(FileTransport):
                 answer = _builtin_error(error)
                 if answer is not None:
                     raise answer from error
-                if isinstance(error, TimeoutError):
-                    self._connect_again(error)
-                    raise  # enough time was lost with it
                 with this_process().connecting.holding(self._fs):
-                    if not self._connect_again(error):
-                        raise
+                    connected = self._connect_again(error)
+                if not connected or isinstance(error, TimeoutError):
+                    raise  # who asked for it tries again, if there is time after a silence
         return function()
 
     def _connect_again(self, error: Exception) -> bool:  # noqa: ARG002
@@ -126,13 +119,7 @@ class QueueTransport(_BlockingTransport):
         self._described = False
         self._max_silence_seconds = Patience().attempt_seconds
 
-    async def read(
-        self,
-        start: int,
-        stop: int,
-        patience: Patience,
-        pinned: ObjectFacts | None = None,  # noqa: ARG002
-    ) -> Part:
+    async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
         # No attempt is begun here: a cache may have all of a large file to download.
         self._max_silence_seconds = patience.attempt_seconds
         asked = _Asked(start, stop, self.loop.create_future())
@@ -143,7 +130,7 @@ class QueueTransport(_BlockingTransport):
         if isinstance(result, Exception):
             patience.spend(time.monotonic() - asked.began)
             raise result
-        return Part(start, result)
+        return result
 
     async def _drain(self) -> None:
         # No reader does it, for one that is cancelled must not take others along.
@@ -182,8 +169,6 @@ class QueueTransport(_BlockingTransport):
     @contextmanager
     def _open(self) -> Iterator[Any]:
         """The file, open; what goes wrong behind a cache is told by the store."""
-        if hasattr(self._fs, "ftp"):  # as SFTP has it
-            self._fs.ftp.get_channel().settimeout(self._max_silence_seconds)
         opened = False
         try:
             with self._fs.open(self._path, "rb") as file:
@@ -201,9 +186,22 @@ class QueueTransport(_BlockingTransport):
             # Of whatever kind: it takes an error that it was given for bytes.
             raise ConnectionError(f"the cache could not fetch a part: {error}") from error
 
-    async def _info(self, patience: Patience) -> Any:  # noqa: ARG002
+    def _connected(self, function: Callable[[], T]) -> T:
+        def in_limited_silence() -> T:
+            if hasattr(self._fs, "ftp"):  # as SFTP has it
+                self._fs.ftp.get_channel().settimeout(self._max_silence_seconds)
+            return function()
+
+        return super()._connected(in_limited_silence)
+
+    async def _info(self, patience: Patience) -> Any:
         async with self._turn:
-            return await in_read_thread(self._connected, self._describe)
+            began = time.monotonic()
+            try:
+                return await in_read_thread(self._connected, self._describe)
+            except Exception:
+                patience.spend(time.monotonic() - began)
+                raise
 
     def _describe(self) -> Any:
         if issubclass(type(self._fs), AbstractArchiveFileSystem):
@@ -226,7 +224,7 @@ class QueueTransport(_BlockingTransport):
         if not hasattr(ssh, "get_transport"):
             return False
         connection = ssh.get_transport()
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and connection is not None:
             connection.close()  # what it was about to say would be taken for the next answer
         elif connection is not None and connection.is_active():
             return False
@@ -254,15 +252,9 @@ class SMBTransport(_BlockingTransport):
         super().__init__(fs, path)
         self._shared: _SharedFile | None = None
 
-    async def read(
-        self,
-        start: int,
-        stop: int,
-        patience: Patience,
-        pinned: ObjectFacts | None = None,  # noqa: ARG002
-    ) -> Part:
+    async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
         async with patience.attempt(unseen_bytes=stop - start), self._file() as file:
-            return Part(start, await in_read_thread(_read_share, file, start, stop))
+            return await in_read_thread(_read_share, file, start, stop)
 
     @asynccontextmanager
     async def _file(self) -> AsyncIterator[Any]:

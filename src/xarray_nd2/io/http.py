@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from xarray_nd2.io.answers import Part
 from xarray_nd2.io.failures import BrokenOffError, StatusError
 from xarray_nd2.io.process import in_read_thread
-from xarray_nd2.io.range_response import (
-    ReceivedBody,
-    check_status,
-    parse_range_response,
-)
-from xarray_nd2.io.redirects import MAX_REDIRECTS, GetRequest
+from xarray_nd2.io.range_response import ReceivedBody, check_status, parse_range_response
+from xarray_nd2.io.redirects import MAX_REDIRECTS, GetRequest, origin_of
 from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
@@ -228,13 +224,9 @@ class WebDAVTransport(ObjectTransport):
                     response.close()
                 return
             response.close()
-            if options or _origin_of(following.url) != _origin_of(request.url):
+            if options or origin_of(following.url) != origin_of(request.url):
                 # Made by itself, it has nothing of the client; nor have those that come of it.
                 following = httpx.Request("GET", following.url, headers=headers)
                 options = {"auth": None}
             request = following
         raise StatusError(response.status_code, f"{MAX_REDIRECTS} redirects, and no end")
-
-
-def _origin_of(url: Any) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port

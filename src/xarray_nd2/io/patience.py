@@ -1,8 +1,8 @@
 """How long a range may take: a least rate for each attempt, and patience with all of them.
 
-A store may be silent, trickle, or refuse for now, for ever. What counts is *sufficient progress*: so
-many bytes a second on the average of an attempt's length. An attempt without it is ended, so that
-another connection may do better, and after enough time without it the range is given up.
+A store may be silent, trickle, or refuse again and again. What counts is *sufficient progress*:
+`LEAST_BYTES_PER_SECOND` on the average of each window of `Patience.attempt_seconds`. An attempt without it
+is ended, since another connection may do better. After `PATIENCE_SECONDS` without it the range is given up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATIENCE_SECONDS: Final = 90.0
 """Without sufficient progress after which a range is given up, unless the caller says otherwise."""
 
 ATTEMPTS_PER_PATIENCE: Final = 3  # that may be silent until their end
-LEAST_SHARE_OF_ATTEMPT: Final = 0.1  # of that time, below which another attempt is not worthwhile
+LEAST_SHARE_OF_ATTEMPT: Final = 0.1  # of `attempt_seconds` that must be left for another attempt
 LEAST_BYTES_PER_SECOND: Final = 1024  # of one range; 64 of them share the link
 # Where bytes are seen only when all are there, so that slow cannot be told from silent.
 LEAST_UNSEEN_BYTES_PER_SECOND: Final = 16 * 1024
@@ -78,15 +78,14 @@ class Patience:
         return _Attempt(self, seconds + unseen_bytes / LEAST_UNSEEN_BYTES_PER_SECOND, received)
 
     async def pause(self, seconds: float) -> None:
-        """Wait before another attempt, no longer than there is patience."""
-        seconds = min(seconds, self.left_seconds)
+        """Wait before another attempt."""
         self._spent_seconds += seconds
         await asyncio.sleep(seconds)
 
     def renew(self, new_bytes: int) -> None:
-        """Begin anew, if what came since this was done last did so at a sufficient rate.
+        """Begin anew after an attempt, if what came since this was done last came quickly enough.
 
-        `new_bytes` are those of the last attempt that nobody had yet.
+        `new_bytes` of the attempt had not come before.
         """
         self._new_bytes += new_bytes
         if self._new_bytes >= self._spent_seconds * LEAST_BYTES_PER_SECOND:

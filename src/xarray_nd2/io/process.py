@@ -10,10 +10,10 @@ import functools
 import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from xarray_nd2.read.inflate import FrameCache
@@ -100,28 +100,17 @@ async def in_read_thread(function: Callable[..., T], *args: Any) -> T:
     Threads of a pool would be used up by servers that never answer, and the end of the process
     would wait for them. How many there are is bounded by the requests in flight.
     """
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if result.done():  # nobody waits any more
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(cast("T", value))
+    done: Future[T] = Future()
 
     def run() -> None:
-        value, failed = None, None
-        try:
-            value = function(*args)
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-            failed = error
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, value, failed)
+        if done.set_running_or_notify_cancel():
+            try:
+                done.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+                done.set_exception(error)
 
     threading.Thread(target=run, name="xarray-nd2-read", daemon=True).start()
-    return await result
+    return await asyncio.wrap_future(done)
 
 
 @dataclass(eq=False, slots=True)

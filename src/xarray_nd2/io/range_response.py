@@ -25,9 +25,16 @@ NO_ENCODINGS: Final = frozenset({"identity"})
 
 @dataclass(frozen=True, slots=True)
 class BodyExtent:
-    """Where a body lies in its object: its first byte and how many, and what the object is.
+    """What headers say of a body.
 
-    `is_measured` if the length of the body was told apart, and is the same.
+    Attributes
+    ----------
+    start, size : int
+        First byte of the object that it has, and how many.
+    facts : ObjectFacts
+        Of the object.
+    is_measured : bool
+        Whether ``Content-Length`` says the same size, so that the client sees where the body ends.
     """
 
     start: int
@@ -85,7 +92,7 @@ def parse_range_response(
     ConnectionError
         The answer contradicts itself.
     """
-    headers = joined_headers(headers)
+    headers = _joined_headers(headers)
     encoding = headers.get("content-encoding", "")
     if encoding and not encodings.issuperset(filter(None, re.split(r"[\s,]+", encoding.lower()))):
         raise RangeIgnoredError(f"the server sends {encoding} instead of bytes of the file")
@@ -95,7 +102,7 @@ def parse_range_response(
         # The whole object: fine if that is no more than was asked for.
         if not length.isdecimal() or int(length) > count or start not in (0, None):
             raise RangeIgnoredError("the server ignores Range requests")
-        return BodyExtent(0, int(length), facts_of_headers(int(length), headers))
+        return BodyExtent(0, int(length), _facts_of_headers(int(length), headers))
     place = _CONTENT_RANGE.fullmatch(told.strip()) if told else None
     if place is None:
         raise RangeIgnoredError(
@@ -108,10 +115,10 @@ def parse_range_response(
     expected = last + 1 - first
     if length and length != str(expected):
         raise ConnectionError(f"a body said to be {expected} bytes has {length}")
-    return BodyExtent(first, expected, facts_of_headers(size, headers), is_measured=bool(length))
+    return BodyExtent(first, expected, _facts_of_headers(size, headers), is_measured=bool(length))
 
 
-def joined_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _joined_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers by their names in lower case; values of one that is repeated are joined by commas."""
     joined: dict[str, str] = {}
     for name, value in headers.items():
@@ -120,7 +127,7 @@ def joined_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return joined
 
 
-def facts_of_headers(size: int, headers: Mapping[str, str]) -> ObjectFacts:
+def _facts_of_headers(size: int, headers: Mapping[str, str]) -> ObjectFacts:
     """What headers, their names in lower case, say of an object of `size` bytes."""
     tag = headers.get("etag") or headers.get("x-goog-generation")
     return ObjectFacts(size, tag and tag.removeprefix("W/"), headers.get("last-modified"))

@@ -10,6 +10,7 @@ from xarray_nd2.io.failures import StatusError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import httpx
     from aiohttp import ClientResponse, ClientSession
     from yarl import URL
 
@@ -106,7 +107,7 @@ class GetRequest:
             if at.scheme not in ("http", "https"):
                 raise StatusError(response.status, f"redirects to {at.scheme}")
             # Nor does it get anything again, once another server says what to ask for.
-            is_home = is_home and _origin_of(at) == _origin_of(self._url)
+            is_home = is_home and origin_of(at) == origin_of(self._url)
             if is_home:
                 options = {key: value for key, value in options.items() if key != "params"}
                 at = at if at.user else at.with_user(user).with_password(password)
@@ -138,5 +139,6 @@ def _proxy_of_environment(url: URL) -> str | None:
     return urllib.request.getproxies().get(url.scheme)
 
 
-def _origin_of(url: URL) -> tuple[str, str | None, int | None]:
+def origin_of(url: URL | httpx.URL) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of a URL: who gets what was given for it."""
     return url.scheme, url.host, url.port

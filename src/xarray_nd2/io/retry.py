@@ -5,6 +5,7 @@ Object stores refuse, delay and drop requests as a matter of course.
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -14,8 +15,8 @@ from xarray_nd2.io.failures import (
     GivenUpError,
     RangeIgnoredError,
     header_of,
-    is_hardly_passing,
     is_transient,
+    is_unlikely_to_pass,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS: Final = 64  # for a range, and one for each of so many of its bytes:
 BYTES_PER_ATTEMPT: Final = 8192
-HARDLY_PASSING_SECONDS: Final = 10.0  # for failures that tell of what is there for longer
+UNLIKELY_TO_PASS_SECONDS: Final = 10.0  # for failures that tell of what is there for longer
 FIRST_PAUSE_SECONDS: Final = 0.05  # doubling with every attempt
 MAX_PAUSE_SECONDS: Final = 5.0
 MAX_RETRY_AFTER_SECONDS: Final = 30.0  # however long a store asks to wait
@@ -87,16 +88,14 @@ async def read_fully(
             futile, most = 0, pieces.size
         if failed is not None and not is_transient(failed):
             raise failed
-        retry_after = 0.0 if failed is None else _retry_after_seconds(failed)
-        pause = max(retry_after, _pause_seconds(futile))
-        # Nor is there an attempt for which no time is left after the pause.
-        if _is_exhausted(patience, failed) or pause >= patience.left_seconds:
+        pause_seconds = _next_pause_seconds(patience, failed, futile)
+        if pause_seconds is None:
             if failed is not None:
                 raise GivenUpError(attempt, patience.spent_seconds) from failed
             if pieces.part is not None:
                 return pieces.part
             raise OSError("the store answers with one version of the object and another in turns")
-        await patience.pause(pause)
+        await patience.pause(pause_seconds)
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
 
 
@@ -110,24 +109,31 @@ async def persistently(ask: Callable[[Patience], Awaitable[T]], patience: Patien
     Exception
         What `ask` raised, where asking again cannot help.
     """
-    attempt = 0
-    while True:
-        attempt += 1
+    for attempt in itertools.count(1):
         try:
             return await ask(patience)
         except Exception as error:
             if not is_transient(error):
                 raise
-            pause = max(_retry_after_seconds(error), _pause_seconds(attempt))
-            if _is_exhausted(patience, error) or pause >= patience.left_seconds:
+            pause_seconds = _next_pause_seconds(patience, error, attempt)
+            if pause_seconds is None:
                 raise GivenUpError(attempt, patience.spent_seconds) from error
-        await patience.pause(pause)
+        await patience.pause(pause_seconds)
+    raise AssertionError
 
 
-def _is_exhausted(patience: Patience, failed: Exception | None) -> bool:
+def _next_pause_seconds(patience: Patience, failed: Exception | None, futile: int) -> float | None:
+    """Seconds to wait before another attempt; None if there should be none."""
     # Without a failure too little came again and again, such as of a file that became shorter.
-    hardly = failed is None or is_hardly_passing(failed)
-    return patience.is_exhausted or (hardly and patience.spent_seconds >= HARDLY_PASSING_SECONDS)
+    unlikely = failed is None or is_unlikely_to_pass(failed)
+    if unlikely and patience.spent_seconds >= UNLIKELY_TO_PASS_SECONDS:
+        return None
+    retry_after_seconds = 0.0 if failed is None else _retry_after_seconds(failed)
+    pause_seconds = max(retry_after_seconds, _pause_seconds(futile))
+    # An attempt needs some time after the pause, too.
+    return (
+        None if patience.is_exhausted or pause_seconds >= patience.left_seconds else pause_seconds
+    )
 
 
 class _Pieces:

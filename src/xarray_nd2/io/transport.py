@@ -12,7 +12,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from xarray_nd2.io.answers import facts_of_info
+from xarray_nd2.io.answers import Part, facts_of_info
 from xarray_nd2.io.failures import BrokenOffError, RangeIgnoredError, is_transient
 from xarray_nd2.io.process import this_process
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody, parse_range_response
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from xarray_nd2.io.answers import Bytes, ObjectFacts, Part
+    from xarray_nd2.io.answers import Bytes, ObjectFacts
     from xarray_nd2.io.patience import Patience
     from xarray_nd2.io.range_response import BodyExtent
 
@@ -240,6 +240,19 @@ class FileTransport:
             if not is_transient(error):
                 raise
             return None  # the next read asks again
+
+    async def read(
+        self,
+        start: int,
+        stop: int,
+        patience: Patience,
+        pinned: ObjectFacts | None = None,  # noqa: ARG002
+    ) -> Part:
+        return Part(start, await self._read(start, stop, patience))
+
+    async def _read(self, start: int, stop: int, patience: Patience) -> Bytes:
+        """Bytes of a range that is not empty."""
+        raise NotImplementedError
 
     async def read_last(self, count: int, patience: Patience) -> Part | None:  # noqa: ARG002
         # Some refuse a suffix range and some answer it with other bytes.

@@ -153,14 +153,16 @@ class Link:
         >>> far.probe(np.full(2, 1_000_000), concurrency=64)
         (0, False)
         """
+        # Some more than what may come at once, or nothing would be left to tell.
         least = max(_LARGE_ANSWER_BYTES, 1.25 * _BURST_SECONDS * self.bandwidth)
         told = int(sizes[sizes >= _LARGE_ANSWER_BYTES].sum())
         seconds = float(self.seconds(np.array(len(sizes)), sizes.sum(), concurrency))
         spare = (_ABOUT_AS_QUICK - 1) * seconds
-        for alone in (True, False):
-            # Alone it adds all of its time, which is hidden among that of others otherwise.
-            nbytes = int((spare - alone * self.latency) * self.bandwidth)
-            if nbytes >= max(least, 2 * told) and (not alone or self.latency < spare / 2):
+        # Alone it adds a wait of its own, which is hidden among those of others otherwise.
+        alone_seconds = spare - self.latency if self.latency < spare / 2 else 0.0
+        for seconds, alone in ((alone_seconds, True), (spare, False)):
+            nbytes = int(seconds * self.bandwidth)
+            if nbytes >= max(least, 2 * told):
                 return min(nbytes, int(2 * _TELLING_SECONDS * self.bandwidth)), alone
         return 0, False
 
@@ -197,13 +199,16 @@ class LinkObserver:
     many bytes, and soon tells if it was chance. A link that is thought slow is asked for few, which
     tell little.
 
-    Latency is observed as the shortest wait for a first byte. For bandwidth there are bounds, and
-    an estimate between them stays. There is at least what brought the large answers since they
-    were due, the shortest wait that is known after they were asked for, without what a link may let
-    through at once; and at most what brought them since their first bytes were seen. Times in which
-    none was due or coming do not count, for a read that waits for latency again and again is no
-    sign of a slow link. Where the bytes came quickly or were few, or other requests made work at
-    that time, the upper bound is chance.
+    Latency is observed as the shortest wait for a first byte. For bandwidth each read gives two
+    bounds, from its large answers, and an estimate between them stays::
+
+        at least = (bytes - burst) / seconds in which an answer was due
+        at most  = bytes / seconds in which an answer was coming
+
+    An answer is due from the latency after its request, and coming from its first byte, until its
+    last one. So neither counts the time in which a read only waits for latency. The burst is what
+    a link may let through at once. There is no upper bound where the bytes were few, or came in
+    less time than the client's own work and chance may take.
 
     Parameters
     ----------
@@ -211,15 +216,15 @@ class LinkObserver:
         The estimate until something was observed.
     """
 
-    _REMEMBERED = 2  # observations
+    _REMEMBERED_OBSERVATIONS = 2
     _SMALL_ANSWER_BYTES = 65_536  # bytes of an answer whose only known time is nearly all waiting
-    _LEAST_BYTES = 200_000
-    _LEAST_SECONDS = 0.001
+    _LEAST_BYTES = 200_000  # of large answers, for an upper bound
+    _LEAST_SECONDS = 0.001  # what seems shorter is the clock of the event loop
 
     def __init__(self, prior: Link) -> None:
         self._link = prior
-        self._latencies: deque[float] = deque(maxlen=self._REMEMBERED)
-        self._bandwidths: deque[float] = deque(maxlen=self._REMEMBERED)
+        self._latencies: deque[float] = deque(maxlen=self._REMEMBERED_OBSERVATIONS)
+        self._bandwidths: deque[float] = deque(maxlen=self._REMEMBERED_OBSERVATIONS)
         self._lock = threading.Lock()
 
     @property

@@ -172,13 +172,9 @@ def plan_read(
     first = coalesce_ranges(strips.start, strips.stop, gap, MAX_REQUEST_BYTES)
     alone = False
     if probing and len(first) > 1:
-        sizes = _stops(strips, first) - strips.start[first[:-1]]
-        nbytes, alone = link.probe(sizes, concurrency)
-        first = _join_first(strips, first, nbytes)
-    stops = _stops(strips, first)
+        first, alone = _with_probe(strips, first, link, concurrency)
+    starts, stops = strips.start[first[:-1]], _stops(strips, first)
     missing = np.flatnonzero(offsets == MISSING_OFFSET)
-    starts = strips.start[first[:-1]]
-    alone &= len(starts) > 1
     return ReadPlan(layout, selection, missing, strips, starts, stops, first, gap, alone)
 
 
@@ -187,8 +183,19 @@ def _stops(strips: Strips, first: Ints) -> Ints:
     return np.maximum.reduceat(strips.stop, first[:-1]) if len(first) > 1 else first[:0]
 
 
-def _join_first(strips: Strips, first: Ints, nbytes: int) -> Ints:
-    """Make one range of those in the first `nbytes` of all, or as many as one request may bring."""
+def _with_probe(strips: Strips, first: Ints, link: Link, concurrency: int) -> tuple[Ints, bool]:
+    """Join the first of some ranges into one that tells of the link's bandwidth.
+
+    Returns
+    -------
+    first : ndarray of int64
+        Strips with which the ranges begin; the same if the first gaps are too large for that.
+    alone : bool
+        Whether to wait for the joined range before the others are requested.
+    """
+    stops = _stops(strips, first)
+    nbytes, alone = link.probe(stops - strips.start[first[:-1]], concurrency)
     end = strips.start[0] + min(nbytes, MAX_REQUEST_BYTES)
-    count = int(np.searchsorted(np.maximum.accumulate(_stops(strips, first)), end, "right"))
-    return np.delete(first, slice(1, count))
+    count = int(np.searchsorted(np.maximum.accumulate(stops), end, "right"))
+    joined = np.delete(first, slice(1, count))
+    return joined, alone and 2 < len(joined) < len(first)
