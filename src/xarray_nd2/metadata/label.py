@@ -16,13 +16,21 @@ _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known
 _MAX_NAME_CHARACTERS: Final = 255  # an array of names takes as much for each as for the longest
 
 
-def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def rounded(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Seconds or µm without what arithmetic adds behind their last digit."""
+    result: NDArray[np.float64] = np.round(np.asarray(values, np.float64), _LABEL_DECIMALS)
+    return result
+
+
+def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Multiples of a step as one would write them: 0.3 instead of 0.30000000000000004.
 
-    So a label that was typed is found, and a slice has both of its ends.
+    So a label that was typed is found, and a slice has both of its ends. Steps that are too small
+    for that are left as they are.
     """
-    rounded = np.round(values, _LABEL_DECIMALS)
-    return rounded if (np.diff(rounded) > 0).all() else values
+    written = rounded(values) + 0.0  # without -0.0
+    steps = np.diff(written)
+    return written if (steps > 0).all() or (steps < 0).all() else np.asarray(values, np.float64)
 
 
 def distinct_names(names: list[str]) -> list[str]:
@@ -36,7 +44,7 @@ def distinct_names(names: list[str]) -> list[str]:
     taken: dict[str, int] = {}
     result = []
     for given in names:
-        name = distinct = str(given)[:_MAX_NAME_CHARACTERS]
+        name = distinct = given[:_MAX_NAME_CHARACTERS]
         while distinct in taken:
             taken[name] += 1
             distinct = f"{name} ({taken[name]})"

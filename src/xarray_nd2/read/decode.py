@@ -254,15 +254,28 @@ def _copy(
         at,
         (step, layout.row_stride_bytes, layout.pixel_bytes, layout.samples * item, item),
     )
-    wanted = (rows - top, cols - left, selection.channels[window], selection.samples[window])
-    for axis, positions in enumerate(wanted, start=1):
+    channels = _stored_places(layout.channel_order, selection.channels[window])
+    samples = _stored_places(layout.sample_order, selection.samples[window])
+    for axis, positions in enumerate((rows - top, cols - left, channels), start=1):
         view = view[(slice(None),) * axis + (_as_slice(positions),)]
-    pixels[
+    target = pixels[
         tile : tile + count,
         :,
         int(strips.row0[strip]) : int(strips.row1[strip]),
         int(strips.col0[strip]) : int(strips.col1[strip]),
-    ] = view.transpose(0, 3, 1, 2, 4)
+    ]
+    view = view.transpose(0, 3, 1, 2, 4)
+    if len(samples) > 1:
+        # One colour after the other: NumPy is slow with an innermost axis that runs backwards.
+        for number, sample in enumerate(samples.tolist()):
+            target[..., number] = view[..., sample]
+    else:
+        target[...] = view[..., _as_slice(samples)]
+
+
+def _stored_places(order: tuple[int, ...], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where a stored pixel has the channels or samples at some positions."""
+    return np.array(order, np.int64)[positions] if order else positions
 
 
 def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -1,0 +1,204 @@
+"""Fetching the metadata chunks, and the tables of what was recorded of each frame, in one round trip.
+
+Only the image attributes must be there. Of every other chunk it is noted if it is not where the map
+says, or larger than may be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.format.container import (
+    CHUNK_ALIGNMENT_BYTES,
+    CHUNK_HEADER,
+    SIGNATURE_BYTES,
+    parse_chunk_header,
+)
+from xarray_nd2.format.skeleton import build_skeleton
+from xarray_nd2.metadata.chunk_names import STAGE_CHUNKS, TIMES_CHUNK, metadata_chunks
+from xarray_nd2.metadata.coordinates import FrameTables
+from xarray_nd2.metadata.file_metadata import rows_of_first_time
+from xarray_nd2.metadata.limits import check_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from xarray_nd2.format.chunk_map import ChunkExtent, ChunkMap
+    from xarray_nd2.metadata.loops import StoredFrames
+    from xarray_nd2.metadata.tree import Oddities
+    from xarray_nd2.open.file_reader import FileReader
+
+MAX_METADATA_BYTES: Final = 256 * 1024 * 1024
+"""Of one chunk of metadata."""
+_NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT_BYTES  # of a chunk at most, before its data
+_VALUE_BYTES: Final = 8  # of a table of float64
+
+
+@dataclass(frozen=True, eq=False)
+class MetadataChunks:
+    """The metadata of a file.
+
+    Attributes
+    ----------
+    skeleton : bytes
+        The file without its frames.
+    parts : list of str
+        What it has.
+    tables : FrameTables
+        What was recorded of each frame.
+    """
+
+    skeleton: bytes
+    parts: list[str]
+    tables: FrameTables
+
+
+def read_metadata_chunks(
+    reader: FileReader,
+    chunk_map: ChunkMap,
+    version: tuple[int, int],
+    stored: StoredFrames,
+    also: Iterable[tuple[int, int]],
+    oddities: Oddities,
+) -> MetadataChunks:
+    """Fetch the metadata of a file.
+
+    Parameters
+    ----------
+    reader : FileReader
+        Of the file.
+    chunk_map : ChunkMap
+        Its index.
+    version : tuple of int
+        Of the format.
+    stored : StoredFrames
+        What the file holds.
+    also : iterable of (start, stop)
+        Other ranges to read in the same round trip.
+    oddities : Oddities
+        Where to note which chunks cannot be had.
+
+    Raises
+    ------
+    ND2FormatError
+        There are no image attributes where the map says.
+    """
+    names = metadata_chunks(version)
+    if names["attributes"] not in chunk_map.chunks:
+        raise ND2FormatError(
+            f"the chunk map has no {names['attributes'].decode()!r}, which tells the size of the image"
+        )
+    extents = {name: chunk_map.chunks[name] for name in names.values() if name in chunk_map.chunks}
+    ranges = _ranges(reader, extents, names["attributes"], oddities)
+    tables = [TIMES_CHUNK, *STAGE_CHUNKS.values()]
+    columns = {name: chunk_map.chunks[name] for name in tables if name in chunk_map.chunks}
+    held = _ranges(reader, columns, b"", oddities)
+    for axis, name in STAGE_CHUNKS.items():
+        if name in held and reader.held(*held[name]) is None:
+            # Other heights are not asked for, and x and y only tell whether anything was recorded.
+            if axis == "z":
+                rows = _first_rows(reader, names["experiment"], ranges, version, stored)
+                start, stop = held[name]
+                needed = start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES
+                held[name] = start, min(stop, needed)
+            else:
+                del held[name]
+    reader.prefetch([*ranges.values(), *held.values(), *also])
+    chunks: dict[bytes, bytes] = {}
+    for name, extent in ranges.items():
+        try:
+            data = _data(reader, name, extent)
+            check_metadata(name, data)
+        except ND2FormatError as error:
+            if name == names["attributes"]:
+                raise
+            oddities.note(str(error))
+        else:
+            chunks[name] = data
+    if names["picture"] not in chunks and names["picture"] not in extents:
+        oddities.note(f"there is no chunk {names['picture'].decode()}")
+    columns_found = {name: _table(reader, name, held, oddities) for name in held}
+    stage = {axis: columns_found.get(name) for axis, name in STAGE_CHUNKS.items()}
+    return MetadataChunks(
+        build_skeleton(reader.read(0, SIGNATURE_BYTES), chunks),
+        [part for part, name in names.items() if name in chunks],
+        FrameTables(
+            columns_found.get(TIMES_CHUNK),
+            {axis: column for axis, column in stage.items() if column is not None},
+        ),
+    )
+
+
+def _first_rows(
+    reader: FileReader,
+    name: bytes,
+    ranges: dict[bytes, tuple[int, int]],
+    version: tuple[int, int],
+    stored: StoredFrames,
+) -> int:
+    """Rows of a table up to the last one of the first time point, by an experiment already at hand."""
+    every = int(stored.numbers.max(initial=-1)) + 1
+    if name not in ranges or reader.held(*ranges[name]) is None:
+        return every
+    try:
+        data = _data(reader, name, ranges[name])
+        check_metadata(name, data)
+        skeleton = build_skeleton(reader.read(0, SIGNATURE_BYTES), {name: data})
+        return min(every, rows_of_first_time(skeleton, version, stored))
+    except ND2FormatError:
+        return every
+
+
+def _table(
+    reader: FileReader, name: bytes, held: dict[bytes, tuple[int, int]], oddities: Oddities
+) -> NDArray[np.float64] | None:
+    """What was read of a table of float64."""
+    try:
+        data = _data(reader, name, held[name], whole=False)
+    except ND2FormatError as error:
+        oddities.note(str(error))
+        return None
+    return np.frombuffer(data[: len(data) // _VALUE_BYTES * _VALUE_BYTES], "<f8")
+
+
+def _ranges(
+    reader: FileReader, extents: dict[bytes, ChunkExtent], needed: bytes, oddities: Oddities
+) -> dict[bytes, tuple[int, int]]:
+    """Bytes that hold each chunk, as far as the map tells."""
+    ranges = {}
+    for name, extent in extents.items():
+        stop = min(extent.stop, reader.size)
+        if extent.length is not None:
+            stop = min(stop, extent.offset + CHUNK_HEADER.size + _NAME_AREA_BYTES + extent.length)
+        if 0 < extent.offset < stop and stop - extent.offset <= MAX_METADATA_BYTES:
+            ranges[name] = extent.offset, stop
+            continue
+        problem = (
+            f"the chunk {name.decode('ascii', 'replace')!r} is said to lie at bytes "
+            f"{extent.offset}-{stop} of {reader.size}"
+        )
+        if name == needed:
+            raise ND2FormatError(problem)
+        oddities.note(problem)
+    return ranges
+
+
+def _data(reader: FileReader, name: bytes, extent: tuple[int, int], *, whole: bool = True) -> bytes:
+    """Data of the chunk that starts a range; what of it is in the range if that need not be the whole."""
+    start, stop = extent
+    skip, length = parse_chunk_header(reader.read(start, stop), name, start)
+    begin, end = start + skip, start + skip + length
+    if not whole:
+        end = min(end, stop)
+    if end > reader.size or length > MAX_METADATA_BYTES:
+        raise ND2FormatError(
+            f"the chunk {name.decode('ascii', 'replace')!r} at byte {start} is said to end at "
+            f"{end} of {reader.size}"
+        )
+    return reader.read(begin, end) if begin < end else b""
