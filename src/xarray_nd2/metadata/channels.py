@@ -97,9 +97,7 @@ def channel_coordinates(image: ImageShape, planes: Sequence[Plane]) -> dict[str,
         "camera": along(_camera, "", "camera"),
         "optical_configuration": along(_optical_configuration, "", "optical configuration"),
     }
-    for name, (dims, values, attrs) in optional.items():
-        if any(value == value and value != "" for value in values.tolist()):
-            coordinates[name] = dims, values, attrs
+    coordinates |= {name: facts for name, facts in optional.items() if _tells(facts[1])}
     if image.samples > 1:
         names = list(COLOR_SAMPLES[: image.samples])
         coordinates["S"] = ("S",), np.array(names), {"long_name": "colour"}

@@ -18,8 +18,7 @@ _MAX_NAME_CHARACTERS: Final = 255  # an array of names takes as much for each as
 
 def rounded(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Seconds or µm without what arithmetic adds behind their last digit."""
-    result: NDArray[np.float64] = np.round(np.asarray(values, np.float64), _LABEL_DECIMALS)
-    return result
+    return np.asarray(values, np.float64).round(_LABEL_DECIMALS)
 
 
 def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
