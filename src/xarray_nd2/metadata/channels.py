@@ -139,7 +139,7 @@ def _emission_nm(plane: Plane) -> float | None:
     probe = _wavelength(plane.picture.below("pFluorescentProbe").below("m_EmissionSpectrum"))
     if probe:
         return probe
-    filters = [each for _, each in plane.picture.below("pFilterPath").below("m_pFilter").items()]
+    filters = plane.picture.below("pFilterPath").below("m_pFilter").branches()
     typed = [each for each in filters if each.whole("m_ePlacement") == _USER_OVERRIDE]
     told = {_wavelength(each.below("m_EmissionSpectrum")) for each in typed or filters} - {None}
     return told.pop() if len(told) == 1 else None
@@ -149,7 +149,7 @@ def _wavelength(spectrum: Branch) -> float | None:
     """The one wavelength of a spectrum: its peak, or the middle of its band; None for several."""
     points = [
         (point.whole("eType"), point.number("dWavelength"), point.number("dTValue"))
-        for _, point in spectrum.below("pPoint").items()
+        for point in spectrum.below("pPoint").branches()
     ]
     known = [(kind, nm, value or 0.0) for kind, nm, value in points if nm is not None and nm > 0]
     peaks = {nm for kind, nm, _ in known if kind == _Point.PEAK}
@@ -199,8 +199,8 @@ def _binning(plane: Plane) -> float | None:
 
 
 def _optical_configuration(plane: Plane) -> str | None:
-    configurations = plane.sample.below("sOpticalConfigs").items()
-    names = [each.text("sOpticalConfigName") for _, each in configurations]
+    configurations = plane.sample.below("sOpticalConfigs").branches()
+    names = [each.text("sOpticalConfigName") for each in configurations]
     return ", ".join(name for name in names if name)
 
 

@@ -108,7 +108,7 @@ def _steps(loops: list[Loop]) -> int:
 
 
 def _levels_inside(level: Branch) -> list[Branch]:
-    inside = [branch for _, branch in level.below("ppNextLevelEx").items()]
+    inside = level.below("ppNextLevelEx").branches()
     # Phases may have levels of their own (https://github.com/tlambert03/nd2/issues/190).
     parameters = level.values.get("uLoopPars")
     if isinstance(parameters, dict) and "pSubLoops" in parameters:
@@ -146,7 +146,7 @@ def _loop(level: Branch) -> tuple[Loop | None, bool]:
         items, sound = _valid_items(level, "pItemValid", _points(parameters))
         count = len(items) or None
     elif kind == LoopKind.TIME_PHASES:
-        phases = [phase for _, phase in parameters.below("pPeriod", needed=True).items()]
+        phases = parameters.below("pPeriod", needed=True).branches()
         items, sound = _valid_items(parameters, "pPeriodValid", phases)
         counts = [phase.whole("uiCount", needed=True) for phase in items]
         items = [phase for phase, steps in zip(items, counts, strict=True) if steps != 0]
@@ -163,7 +163,7 @@ def _loop(level: Branch) -> tuple[Loop | None, bool]:
 def _points(parameters: Branch) -> list[Branch]:
     """The points of a loop over positions; old files have a list for each of their values."""
     if "Points" in parameters or "dPosX" not in parameters:
-        return [point for _, point in parameters.below("Points", needed=True).items()]
+        return parameters.below("Points", needed=True).branches()
     lists = {name: parameters.below(name).values for name in ("dPosX", "dPosY", "dPosZ")}
     lists["dPosName"] = parameters.below("pPosName").values if "pPosName" in parameters else {}
     return [

@@ -83,12 +83,12 @@ def read_planes(picture: Branch, components: int) -> list[Plane]:
     """
     described = picture.below("sPicturePlanes", needed=bool(picture))
     listed = described.below("sPlaneNew") or described.below("sPlane")
-    found = listed.items()[: _MAX_PLANES + 1]
+    found = listed.branches()[: _MAX_PLANES + 1]
     if not found:  # what is left may still say that there is one, in colour
         count, total = described.whole("uiCount"), described.whole("uiCompCount")
         if count == 1 and total == components and components in _STORED_SAMPLES:
-            found = [("", described.of({}))]
-    counts = _components_of([plane for _, plane in found], components)
+            found = [described.of({})]
+    counts = _components_of(found, components)
     if not counts:
         if picture:
             picture.oddities.note(
@@ -97,7 +97,7 @@ def read_planes(picture: Branch, components: int) -> list[Plane]:
         return []
     settings = described.below("sSampleSetting")
     planes = []
-    for number, ((_, plane), count) in enumerate(zip(found, counts, strict=True)):
+    for number, (plane, count) in enumerate(zip(found, counts, strict=True)):
         setting = plane.whole("uiSampleIndex")
         sample = settings.below(f"a{number if setting is None else setting}")
         planes.append(Plane(plane.text("sDescription") or "", count, plane, sample))
@@ -108,8 +108,11 @@ def _components_of(planes: list[Branch], components: int) -> list[int]:
     """Components of each plane; empty where they are not known."""
     if not planes or len(planes) > components:
         return []
-    said = [plane.whole("uiCompCount", needed=True) for plane in planes]
+    said = [plane.whole("uiCompCount") for plane in planes]
     known = [count if count is not None and 0 < count <= components else None for count in said]
+    for plane, count in zip(planes, known, strict=True):
+        if count is None:
+            plane.odd("uiCompCount")
     lacking = known.count(None)
     rest = components - sum(count or 0 for count in known)
     if not lacking and rest == 0:

@@ -116,9 +116,9 @@ class Branch:
         """A branch of another shape of the same values."""
         return Branch(value, self.path, self.oddities)
 
-    def items(self) -> list[tuple[str, Branch]]:
-        """The branches below, by their names, in the order of the file."""
-        return [(name, self.below(name)) for name in self.values]
+    def branches(self) -> list[Branch]:
+        """The branches below, in the order of the file."""
+        return [self.below(name) for name in self.values]
 
     def bytes_of(self, name: str) -> bytes | None:
         """An array of bytes."""
