@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -190,7 +191,12 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
             ~missing.reshape(layout.loop_shape),
             {"long_name": "whether the file has the frame"},
         )
-    attrs = {"source": opened.source.name}
+    name = opened.source.name
+    attrs: dict[str, Any] = {
+        "title": re.split(r"[/\\]", name)[-1],
+        "source": name,
+        "file_bytes": opened.source.size,
+    }
     if opened.rescued:
         attrs["rescued"] = opened.rescued
         warn_user(f"{opened.source.name}: {opened.rescued}")
