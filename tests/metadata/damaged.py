@@ -270,7 +270,7 @@ def _examine_files() -> None:
             problems = problems_of(variant, intact)
             counts["failed" if problems else "passed"] += 1
             for problem in problems:
-                kind = re.sub(r"\d[\d.e+-]*", "N", problem.split("\n")[0])[:150]
+                kind = re.sub(r"\b\d[\d.e+-]*", "N", problem.split("\n")[0])[:150]
                 kinds[kind] += 1
                 example.setdefault(kind, f"{path.name}: {variant}")
                 failures.append(f"{path.name}: {variant}: {problem}")

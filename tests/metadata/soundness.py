@@ -140,7 +140,7 @@ def stored_frames(data: bytes) -> dict[int, NDArray[Any]]:
         rows = np.frombuffer(stored, np.uint8, height * stride).reshape(height, stride)
         used = np.ascontiguousarray(rows[:, : width * components * dtype.itemsize])
         frames[int(name[13:-1])] = used.view(dtype).reshape(height, width, components)
-    return frames
+    return dict(sorted(frames.items()))
 
 
 def problems_of(variant: Variant, intact: Intact) -> list[str]:
@@ -216,7 +216,7 @@ def problems_of_pixels(image: xr.DataArray, intact: Intact) -> Iterator[str]:
             yield f"pixels: frame {number} is wrong in {dict(image.sizes)}"
             return
     if whole is not None:
-        ghosts = whole.reshape(steps, -1)[~valid].any()
+        ghosts = bool(whole.reshape(steps, -1)[~valid].any())
     else:
         ends = [np.unravel_index(i, shape) for i in np.flatnonzero(~valid)[[0, -1]]]
         ghosts = any(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.metadata.damaged import Variant
 
 FAILURES_SHOWN = 10
-DAMAGED_KEYS_OF_REAL_FILE = 70
+DAMAGED_KEYS_OF_REAL_FILE = 40
 
 CHANNELS = [Channel("DAPI", 450.0, 405.0, "#0033ff"), Channel("GFP", 512.0, 488.0)]
 TEXTS = {"description": "Two lines\r\nof text", "date": "1/2/2024  3:04:05 PM", "optics": "20x"}
@@ -60,10 +60,10 @@ FILES: dict[str, tuple[dict[str, int], str, dict[str, Any], int]] = {
             "stage_positions": PLACES,
             "text_info": TEXTS,
         },
-        1,
+        3,
     ),
-    "colour": ({"T": 2, "Y": 6, "X": 8, "S": 3}, "uint8", {"text_info": TEXTS}, 5),
-    "frame": ({"Y": 6, "X": 8}, "uint16", {"timestamps": [0.5], "text_info": TEXTS}, 5),
+    "colour": ({"T": 2, "Y": 6, "X": 8, "S": 3}, "uint8", {"text_info": TEXTS}, 7),
+    "frame": ({"Y": 6, "X": 8}, "uint16", {"timestamps": [0.5], "text_info": TEXTS}, 7),
     "xml": (
         {"T": 3, "Z": 2, "C": 2, "Y": 6, "X": 8},
         "uint16",
@@ -73,19 +73,19 @@ FILES: dict[str, tuple[dict[str, int], str, dict[str, Any], int]] = {
             "timestamps": np.arange(6) * 0.5,
             "text_info": TEXTS,
         },
-        4,
+        7,
     ),
     "periods": (
         {"T": 5, "Y": 6, "X": 8},
         "uint16",
         {"periods": [(3, 1.0), (2, 5.0)], "timestamps": [0, 1, 2, 7, 12]},
-        4,
+        7,
     ),
     "three-channels": (
         {"Z": 4, "C": 3, "Y": 6, "X": 8},
         "float32",
         {"missing": [2], "compression": "lossless", "channels": ["Blue", "Green", "TxRed"]},
-        5,
+        7,
     ),
 }
 BOMBED = ("time-positions-stack", "xml")
@@ -165,11 +165,11 @@ def test_real_files(path: Path) -> None:
 def test_number_of_variants() -> None:
     """All keys and all kinds of damage are among them."""
     every = [v for name in FILES for v in variants_of_written(name)]
-    assert len(every) > 2000
+    assert len(every) > 1500
     whole = variants_of_written("time-positions-stack")
     assert {v.part for v in whole} == set(PARTS)
     damages = Counter(v.damage for v in whole)
-    assert min(damages[damage] for damage in ("deleted", *LITE_VALUES)) > 100
+    assert min(damages[damage] for damage in ("deleted", *LITE_VALUES)) > 40
     keys = {v.where.split("/")[-1] for v in whole}
     assert {"uLoopPars", "dPosName", "m_uiColor", "uiCompCount", "TextInfoItem_13"} <= keys
 
