@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,6 +107,15 @@ def nd2_says(file: nd2.ND2File) -> str:
 
 def _tried(ask: Callable[[], Any]) -> Any:
     try:
-        return ask()
+        return _plain(ask())
     except Exception:  # noqa: BLE001  (whatever nd2 may raise of metadata that it does not understand)
         return None
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

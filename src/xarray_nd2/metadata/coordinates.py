@@ -38,14 +38,14 @@ class FrameTables:
 
     Attributes
     ----------
-    times : ndarray of float64 or None
-        Acquisition times, ms.
+    times : ndarray of float64
+        Acquisition times, ms; empty where there are none.
     stage : mapping of str to ndarray of float64
         Places of the stage along "x", "y" and "z", µm, as far as there are any: of the first time
         point at least along z.
     """
 
-    times: Floats | None
+    times: Floats
     stage: Mapping[str, Floats]
 
 

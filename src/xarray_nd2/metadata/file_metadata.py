@@ -8,7 +8,7 @@ missing, odd or beyond nd2 costs its own label and no other.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.errors import ND2FormatError
@@ -69,6 +69,7 @@ class FileMetadata:
 def read_metadata(
     skeleton: bytes,
     parts: Collection[str],
+    damaged: Collection[str],
     version: tuple[int, int],
     tables: FrameTables,
     stored: StoredFrames,
@@ -82,6 +83,8 @@ def read_metadata(
         A valid ND2 file of the metadata chunks alone.
     parts : collection of str
         Which of them it has: "attributes", and any of "picture", "experiment" and "text".
+    damaged : collection of str
+        Which of these are not complete.
     version : tuple of int
         Of the format.
     tables : FrameTables
@@ -116,7 +119,10 @@ def read_metadata(
         components = component_count(attributes)
         planes = read_planes(picture, components)
         planned = attributes.whole("uiSequenceCount") or 0
-        dimensions = loop_dimensions(read_experiment(experiment), stored, planned, oddities)
+        loops = read_experiment(experiment)
+        if "experiment" in damaged or ("experiment" in parts and not experiment):
+            loops = replace(loops, sound=False)
+        dimensions = loop_dimensions(loops, stored, planned, oddities)
         image = read_image_shape(
             attributes, arranged_components(planes, components), dimensions, stored
         )

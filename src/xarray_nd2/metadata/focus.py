@@ -114,7 +114,7 @@ def recorded_heights(
     """
     shape = tuple(size if dim[0] in "PZ" else 1 for dim, size in loops)
     heights = columns.get("z")
-    if heights is None:
+    if heights is None or not len(heights):
         return None
     steps = [np.arange(size) for size in shape]
     frames = np.zeros(shape, np.int64)

@@ -24,6 +24,7 @@ _SECONDS_PER_DAY: Final = 86_400
 _TICK_NANOSECONDS: Final = 100_000  # a Julian date of today is known to 40 µs
 # Within datetime64[ns], with a century to spare on either side; a smaller date stands for none.
 _JULIAN_DAYS: Final = (2_378_497.0, 2_506_331.0)  # years 1800 to 2149
+_MAX_MILLISECONDS: Final = 1e12  # 31 years
 _MAX_STEP_DEVIATION: Final = 0.1  # of a period, from a regular step
 
 
@@ -46,15 +47,13 @@ class MeasuredTimes:
         return rounded((self.milliseconds - known[0]) / 1000)
 
 
-def read_times(
-    table: Floats | None, frame_count: int, present: NDArray[np.bool_]
-) -> MeasuredTimes | None:
+def read_times(table: Floats, frame_count: int, present: NDArray[np.bool_]) -> MeasuredTimes | None:
     """The measured times of all frames.
 
     Parameters
     ----------
-    table : ndarray of float64 or None
-        As stored: ms for each frame.
+    table : ndarray of float64
+        As stored: ms for each frame; empty where there is none.
     frame_count : int
         Frames of the image.
     present : ndarray of bool, shape (frame_count,)
@@ -66,11 +65,9 @@ def read_times(
         None where the table tells nothing. Where a time was not written it is 0: that of a frame
         which is absent, or one after others that were.
     """
-    if table is None or not len(table):
-        return None
     times = np.full(frame_count, np.nan)
     times[: len(table)] = table[:frame_count]
-    times[~np.isfinite(times) | (times < 0)] = np.nan
+    times[~((times >= 0) & (times < _MAX_MILLISECONDS))] = np.nan
     written = np.fmax.accumulate(np.nan_to_num(times)) > 0
     times[(times == 0) & (written | ~present)] = np.nan
     known = times[np.isfinite(times)]

@@ -6,7 +6,6 @@ whoever needs one asks a `Branch` for a value of a certain kind and gets None wh
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 _MAX_NOTES: Final = 100
 _MAX_SHOWN_NOTES: Final = 5
 _MAX_WHOLE: Final = 2**63
+_MAX_NUMBER: Final = 1e15  # which no quantity of an experiment comes near
 _LIST_ITEM: Final = re.compile(r"i\d{10}")  # nd2's names of the items of a list
 
 
@@ -71,11 +71,11 @@ class Branch:
         self.oddities.note(f"{self.path}/{name} {what}")
 
     def number(self, name: str, *, needed: bool = False) -> float | None:
-        """A finite number."""
+        """A number that a quantity can have."""
         value = self.values.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             number = float(value)
-            if math.isfinite(number):
+            if abs(number) <= _MAX_NUMBER:
                 return number
         self._note_lack(name, needed=needed)
         return None

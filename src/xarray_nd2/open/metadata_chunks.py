@@ -38,6 +38,8 @@ MAX_METADATA_BYTES: Final = 256 * 1024 * 1024
 """Of one chunk of metadata."""
 _NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT_BYTES  # of a chunk at most, before its data
 _VALUE_BYTES: Final = 8  # of a table of float64
+_NO_VALUES: Final = np.empty(0)
+_TABLES: Final = (TIMES_CHUNK, *STAGE_CHUNKS.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +52,15 @@ class MetadataChunks:
         The file without its frames.
     parts : list of str
         What it has.
+    damaged : list of str
+        What of that is not complete.
     tables : FrameTables
         What was recorded of each frame.
     """
 
     skeleton: bytes
     parts: list[str]
+    damaged: list[str]
     tables: FrameTables
 
 
@@ -95,47 +100,54 @@ def read_metadata_chunks(
             f"the chunk map has no {names['attributes'].decode()!r}, which tells the size of the image"
         )
     extents = {name: chunk_map.chunks[name] for name in names.values() if name in chunk_map.chunks}
-    ranges = _ranges(reader, extents, names["attributes"], oddities)
-    tables = [TIMES_CHUNK, *STAGE_CHUNKS.values()]
-    columns = {name: chunk_map.chunks[name] for name in tables if name in chunk_map.chunks}
-    held = _ranges(reader, columns, b"", oddities)
-    for axis, name in STAGE_CHUNKS.items():
-        if name in held and reader.held(*held[name]) is None:
-            # Other heights are not asked for, and x and y only tell whether anything was recorded.
-            if axis == "z":
-                rows = _first_rows(reader, names["experiment"], ranges, version, stored)
-                start, stop = held[name]
-                needed = start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES
-                held[name] = start, min(stop, needed)
-            else:
-                del held[name]
-    reader.prefetch([*ranges.values(), *held.values(), *also])
-    chunks: dict[bytes, bytes] = {}
-    for name, extent in ranges.items():
-        try:
-            data = _data(reader, name, extent)
-            check_metadata(name, data)
-        except ND2FormatError as error:
-            if name == names["attributes"]:
-                raise
-            oddities.note(str(error))
-        else:
-            chunks[name] = data
-    if names["picture"] not in chunks and names["picture"] not in extents:
+    if names["picture"] not in extents:
         oddities.note(f"there is no chunk {names['picture'].decode()}")
-    columns_found = {name: _table(reader, name, held, oddities) for name in held}
-    stage = {axis: columns_found.get(name) for axis, name in STAGE_CHUNKS.items()}
+    ranges = _ranges(reader, extents, names["attributes"], oddities)
+    columns = {name: chunk_map.chunks[name] for name in _TABLES if name in chunk_map.chunks}
+    tables = _ranges(reader, columns, b"", oddities)
+    for axis, name in STAGE_CHUNKS.items():
+        if name in tables and reader.held(*tables[name]) is None:
+            # Other heights are not asked for, and x and y only tell whether anything was recorded.
+            start, stop = tables.pop(name)
+            if axis == "z":
+                rows = _rows_of_first_time(reader, names["experiment"], ranges, version, stored)
+                needed = start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES
+                tables[name] = start, min(stop, needed)
+    reader.prefetch([*ranges.values(), *tables.values(), *also])
+    chunks, damaged = _descriptions(reader, ranges, names["attributes"], oddities)
+    found = {name: _table(reader, name, tables[name], oddities) for name in tables}
+    stage = {axis: found[name] for axis, name in STAGE_CHUNKS.items() if name in found}
     return MetadataChunks(
         build_skeleton(reader.read(0, SIGNATURE_BYTES), chunks),
         [part for part, name in names.items() if name in chunks],
-        FrameTables(
-            columns_found.get(TIMES_CHUNK),
-            {axis: column for axis, column in stage.items() if column is not None},
-        ),
+        [part for part, name in names.items() if name in damaged],
+        FrameTables(found.get(TIMES_CHUNK, _NO_VALUES), stage),
     )
 
 
-def _first_rows(
+def _descriptions(
+    reader: FileReader, ranges: dict[bytes, tuple[int, int]], needed: bytes, oddities: Oddities
+) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """The chunks that can be looked at, and which of them are damaged."""
+    chunks: dict[bytes, bytes] = {}
+    damaged: set[bytes] = set()
+    for name, extent in ranges.items():
+        try:
+            data = _data(reader, name, extent)
+            complete = check_metadata(name, data)
+        except ND2FormatError as error:
+            if name == needed:
+                raise
+            oddities.note(str(error))
+            continue
+        chunks[name] = data
+        if not complete:
+            oddities.note(f"the chunk {name.decode()} is damaged")
+            damaged.add(name)
+    return chunks, damaged
+
+
+def _rows_of_first_time(
     reader: FileReader,
     name: bytes,
     ranges: dict[bytes, tuple[int, int]],
@@ -156,14 +168,14 @@ def _first_rows(
 
 
 def _table(
-    reader: FileReader, name: bytes, held: dict[bytes, tuple[int, int]], oddities: Oddities
-) -> NDArray[np.float64] | None:
-    """What was read of a table of float64."""
+    reader: FileReader, name: bytes, extent: tuple[int, int], oddities: Oddities
+) -> NDArray[np.float64]:
+    """What was read of a table of float64; nothing if it is not where it is said to be."""
     try:
-        data = _data(reader, name, held[name], whole=False)
+        data = _data(reader, name, extent, whole=False)
     except ND2FormatError as error:
         oddities.note(str(error))
-        return None
+        return _NO_VALUES
     return np.frombuffer(data[: len(data) // _VALUE_BYTES * _VALUE_BYTES], "<f8")
 
 

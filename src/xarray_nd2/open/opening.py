@@ -91,7 +91,7 @@ def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
             reader, chunk_map, version, stored, first_header(chunk_map, reader.size), oddities
         )
         metadata = read_metadata(
-            chunks.skeleton, chunks.parts, version, chunks.tables, stored, oddities
+            chunks.skeleton, chunks.parts, chunks.damaged, version, chunks.tables, stored, oddities
         )
         layout = read_layout(reader, chunk_map, metadata.image)
     names = metadata_chunks(version) | {"times": TIMES_CHUNK}
