@@ -2,7 +2,8 @@
 
 xarray wraps the data of every variable of a backend, which makes dask arrays of small coordinates with
 ``chunks={}``, and hides them in what is shown. It does so by assigning to `Variable.data`, which is
-all that is relied upon here. This can be deleted once xarray leaves alone what a backend has in memory.
+all that is relied upon here (since xarray 2025.11, which leaves what is in memory when it makes
+dask arrays). This can be deleted once xarray leaves alone what a backend has in memory.
 """
 
 from __future__ import annotations
