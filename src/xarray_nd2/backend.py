@@ -96,9 +96,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         Returns
         -------
         xarray.Dataset
-            Variable ``image`` with dimensions for the loops in the order of the file (T, P, Z),
-            then C, Y, X, and S of colour: red, green, blue(, alpha); dtype as stored. Its
-            coordinates are in memory.
+            Variable ``image`` with dimensions for the loops in the order of the file (T, P, Z, and
+            U for any other), then C, Y, X, and S of colour: red, green, blue(, alpha); dtype as
+            stored. Its coordinates are in memory.
 
         Warns
         -----
