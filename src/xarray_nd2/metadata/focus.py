@@ -9,6 +9,7 @@ import numpy as np
 
 from xarray_nd2.metadata.label import rounded, rounded_steps
 from xarray_nd2.metadata.space import stage_attrs
+from xarray_nd2.metadata.tree import MAX_MAGNITUDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,8 +88,8 @@ def _home_plane(loop: Loop, step: float) -> int:
     if kind in _UP_FROM_HOME + _DOWN_FROM_HOME and None not in (low, high, home):
         from_low = (kind in _UP_FROM_HOME) != bool(parameters.flag("bZInverted"))
         first = low if from_low else high
-        below = abs((first or 0.0) - (home or 0.0)) / step
-        return min(max(0, math.ceil(below - _HOME_TOLERANCE)), last)
+        below = min(abs((first or 0.0) - (home or 0.0)) / step, last)  # infinite by a tiny step
+        return max(0, math.ceil(below - _HOME_TOLERANCE))
     return last // 2
 
 
@@ -123,7 +124,7 @@ def recorded_heights(
     recorded = np.full(frames.shape, np.nan)
     told = (frames < len(heights)) & present[frames]
     recorded[told] = heights[frames[told]]
-    recorded[~np.isfinite(recorded)] = np.nan
+    recorded[~(np.abs(recorded) < MAX_MAGNITUDE)] = np.nan
     places = [columns[axis][: len(heights)] for axis in "xyz" if axis in columns]
     if not told.any() or not any(np.nan_to_num(column).any() for column in places):
         return None

@@ -24,6 +24,7 @@ _SECONDS_PER_DAY: Final = 86_400
 _TICK_NANOSECONDS: Final = 100_000  # a Julian date of today is known to 40 µs
 # Within datetime64[ns], with a century to spare on either side; a smaller date stands for none.
 _JULIAN_DAYS: Final = (2_378_497.0, 2_506_331.0)  # years 1800 to 2149
+_MAX_TIME_MILLISECONDS: Final = 100 * 366 * 86_400_000.0  # the century that is to spare
 _MAX_STEP_DEVIATION: Final = 0.1  # of a period, from a regular step
 
 
@@ -70,7 +71,7 @@ def read_times(
         return None
     times = np.full(frame_count, np.nan)
     times[: len(table)] = table[:frame_count]
-    times[~np.isfinite(times) | (times < 0)] = np.nan
+    times[~((times >= 0) & (times < _MAX_TIME_MILLISECONDS))] = np.nan
     written = np.fmax.accumulate(np.nan_to_num(times)) > 0
     times[(times == 0) & (written | ~present)] = np.nan
     known = times[np.isfinite(times)]

@@ -6,13 +6,14 @@ whoever needs one asks a `Branch` for a value of a certain kind and gets None wh
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_MAGNITUDE: Final = 1e30
+"""Of a number, in whatever unit: one beyond it says nothing, and arithmetic with it overflows."""
 _MAX_NOTES: Final = 100
 _MAX_SHOWN_NOTES: Final = 5
 _MAX_WHOLE: Final = 2**63
@@ -71,12 +72,11 @@ class Branch:
         self.oddities.note(f"{self.path}/{name} {what}")
 
     def number(self, name: str, *, needed: bool = False) -> float | None:
-        """A finite number."""
+        """A finite number, not beyond all that could be measured."""
         value = self.values.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        if number is not None and abs(number) < MAX_MAGNITUDE:  # which NaN is not
+            return float(number)
         self._note_lack(name, needed=needed)
         return None
 
