@@ -199,7 +199,9 @@ def test_missing_frames_are_not_read() -> None:
     np.testing.assert_array_equal(result, image)
 
 
-@pytest.mark.parametrize("key", [(5, 0, 0, 0), (-6, 0, 0, 0), (0, 1, 0, 0), (0, 0, np.array([0, 3]), 0)])
+@pytest.mark.parametrize(
+    "key", [(5, 0, 0, 0), (-6, 0, 0, 0), (0, 1, 0, 0), (0, 0, np.array([0, 3]), 0)]
+)
 def test_out_of_bounds(key: tuple[Any, ...]) -> None:
     with pytest.raises(IndexError, match="out of bounds"):
         planned(layout_of((("T", 5),), 1, 3, 3), key)
