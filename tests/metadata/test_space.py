@@ -121,6 +121,7 @@ def stage(*dims: str, use_z: bool = False, table: Any = None, z: Any = 50.0) -> 
     loops = {
         "Z": stack(3),
         "P": experiment(level(2, Points=points, bUseZ=use_z))[0].loops[0],
+        "P2": experiment(level(2, Points=points))[0].loops[0],
         "T": experiment(level(1, uiCount=2))[0].loops[0],
     }
     found = stage_heights(table, AXES, [(dim, loops[dim]) for dim in dims], branch(dZPos=z))
@@ -135,6 +136,10 @@ def test_the_height_of_each_plane() -> None:
     assert dims == ("P", "Z")
     assert values.tolist() == [[9, 10, 11], [19, 20, 21]]
     assert stage("P", use_z=True)[1].tolist() == [10, 20]
+    dims, values = stage("P2", "P", "Z", use_z=True)
+    assert dims == ("P", "Z")
+    assert values.tolist() == [[9, 10, 11], [19, 20, 21]]
+    assert stage("P", "P", use_z=True) == (None, None)
     # The metadata of the picture are of the first plane, not of the home plane.
     assert stage("P", "Z")[1].tolist() == [50, 51, 52]
     assert stage("Z")[1].tolist() == [50, 51, 52]

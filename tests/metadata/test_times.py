@@ -139,7 +139,6 @@ def times(table: list[float], count: int, absent: tuple[int, ...] = ()) -> list[
         ([400.0, 1400.0, 2400.0], 2, (), [0, 1]),
         ([400.0, NAN, float("inf"), -5.0], 4, (), [0, NAN, NAN, NAN]),
         ([0.0], 1, (), [0]),
-        ([0.0, 0.0], 2, (), None),
         ([NAN, NAN], 2, (), None),
         ([], 2, (), None),
     ],
@@ -152,6 +151,24 @@ def test_measured_times(
         assert found is None
     else:
         np.testing.assert_allclose(np.array(found), seconds, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("table", "still"),
+    [
+        ([0.0, 0.0], True),
+        ([445.0, 445.0, 0.0], True),
+        ([445.0], False),
+        ([445.0, 0.0], False),
+        ([445.0, 446.0], False),
+    ],
+)
+def test_a_clock_that_stood_still(table: list[float], still: bool) -> None:
+    found = read_times(np.array(table), len(table), np.ones(len(table), bool))
+    assert found is not None
+    assert found.stood_still == still
+    if still:
+        assert acquired(np.datetime64("2024-05-06", "ns"), found, (("T", len(table)),)) is None
 
 
 def date_of(days: Any) -> np.datetime64 | None:

@@ -17,6 +17,7 @@ VALUES: dict[str, Any] = {
     "nan": float("nan"),
     "inf": float("inf"),
     "large": 2**63 + 5,
+    "enormous": 1e300,
     "branch": {"inside": 1},
     "bytes": [1, 0, 255],
     "none": None,
@@ -26,7 +27,7 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("kind", "taken"),
     [
-        ("number", {"whole": -3.0, "number": 2.5}),
+        ("number", {"whole": -3.0, "number": 2.5, "large": float(2**63 + 5)}),
         ("whole", {"whole": -3}),
         ("flag", {"flag": True}),
         ("text", {"text": "a"}),

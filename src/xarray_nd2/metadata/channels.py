@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from xarray_nd2.metadata.label import distinct_names
+from xarray_nd2.metadata.label import distinct_names, text_array
 from xarray_nd2.metadata.planes import COLOR_SAMPLES, channel_names, planes_of_channels
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def channel_coordinates(image: ImageShape, planes: Sequence[Plane]) -> dict[str,
     def along(value: Callable[[Plane], Any], unknown: Any, name: str, **attrs: str) -> Coordinate:
         values = [unknown if plane is None else value(plane) for plane in found]
         values = [unknown if each is None else each for each in values]
-        return ("C",), np.array(values), {"long_name": name, **attrs}
+        array = text_array(values) if isinstance(unknown, str) else np.array(values)
+        return ("C",), array, {"long_name": name, **attrs}
 
     nan = math.nan
     coordinates: dict[str, Coordinate] = {
@@ -97,7 +98,7 @@ def channel_coordinates(image: ImageShape, planes: Sequence[Plane]) -> dict[str,
         "camera": along(_camera, "", "camera"),
         "optical_configuration": along(_optical_configuration, "", "optical configuration"),
     }
-    coordinates |= {name: facts for name, facts in optional.items() if _tells(facts[1])}
+    coordinates |= {name: found for name, found in optional.items() if _tells(found[1])}
     if image.samples > 1:
         names = list(COLOR_SAMPLES[: image.samples])
         coordinates["S"] = ("S",), np.array(names), {"long_name": "colour"}

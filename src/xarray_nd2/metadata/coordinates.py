@@ -102,7 +102,7 @@ def read_coordinates(
     coordinates |= channel_coordinates(image, planes)
     coordinates |= pixel_axes(image, pixel_size_um(picture))
     loop_dims = tuple(dim for dim, _ in image.loops)
-    if measured is not None:
+    if times is not None and not times.stood_still:
         attrs = {"long_name": "time as measured", "units": "s"}
         coordinates["time"] = loop_dims, measured, attrs
     date = acquired(first_frame_date(picture), times, image.loops)

@@ -9,6 +9,7 @@ import numpy as np
 
 from xarray_nd2.metadata.label import rounded, rounded_steps
 from xarray_nd2.metadata.space import stage_attrs
+from xarray_nd2.metadata.tree import MAX_MAGNITUDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,8 +88,8 @@ def _home_plane(loop: Loop, step: float) -> int:
     if kind in _UP_FROM_HOME + _DOWN_FROM_HOME and None not in (low, high, home):
         from_low = (kind in _UP_FROM_HOME) != bool(parameters.flag("bZInverted"))
         first = low if from_low else high
-        below = abs((first or 0.0) - (home or 0.0)) / step
-        return min(max(0, math.ceil(below - _HOME_TOLERANCE)), last)
+        below = min(abs((first or 0.0) - (home or 0.0)) / step, last)  # infinite by a tiny step
+        return max(0, math.ceil(below - _HOME_TOLERANCE))
     return last // 2
 
 
@@ -123,7 +124,7 @@ def recorded_heights(
     recorded = np.full(frames.shape, np.nan)
     told = (frames < len(heights)) & present[frames]
     recorded[told] = heights[frames[told]]
-    recorded[~np.isfinite(recorded)] = np.nan
+    recorded[~(np.abs(recorded) < MAX_MAGNITUDE)] = np.nan
     places = [columns[axis][: len(heights)] for axis in "xyz" if axis in columns]
     if not told.any() or not any(np.nan_to_num(column).any() for column in places):
         return None
@@ -161,19 +162,18 @@ def stage_heights(
     for _, axis in planes:
         above_home = np.add.outer(above_home, axis[1])
     points = [(dim, loop) for dim, loop in loops if loop.kind == "P"]
-    if len(points) == 1 and points[0][1].parameters.flag("bUseZ"):
-        (point_dim, loop), plane_dims = points[0], tuple(dim for dim, _ in planes)
+    setting = [(dim, loop) for dim, loop in points if loop.parameters.flag("bUseZ")]
+    if len(setting) > 1:
+        return {}  # whether the one height is above the other is not known
+    if setting:
+        (point_dim, loop), plane_dims = setting[0], tuple(dim for dim, _ in planes)
         homes = np.full(len(axes[point_dim][1]), np.nan)
         for index, point in enumerate(loop.items):
             height = point.number("dPosZ")
             homes[index] = math.nan if height is None else height
-        return {
-            "stage_z": (
-                (point_dim, *plane_dims),
-                rounded(np.add.outer(homes, above_home)),
-                attrs | {"comment": "by the points, which are of the home plane"},
-            )
-        }
+        heights = rounded(np.add.outer(homes, above_home))
+        comment = "by the points, which are of the home plane"
+        return {"stage_z": ((point_dim, *plane_dims), heights, attrs | {"comment": comment})}
     first = picture.number("dZPos")
     if first is None:
         return {}

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known to
-_MAX_NAME_CHARACTERS: Final = 255  # an array of names takes as much for each as for the longest
+_MAX_NAME_CHARACTERS: Final = 255
 
 
 def rounded(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -30,6 +32,11 @@ def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     written = rounded(values) + 0.0  # without -0.0
     steps = np.diff(written)
     return written if (steps > 0).all() or (steps < 0).all() else np.asarray(values, np.float64)
+
+
+def text_array(texts: Sequence[str]) -> NDArray[np.str_]:
+    """An array of texts, which takes as much for each as for the longest: their end is cut off."""
+    return np.array([text[:_MAX_NAME_CHARACTERS] for text in texts], np.str_)
 
 
 def distinct_names(names: list[str]) -> list[str]:

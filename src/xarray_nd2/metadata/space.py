@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from xarray_nd2.metadata.label import distinct_names, rounded_steps
+from xarray_nd2.metadata.label import distinct_names, rounded_steps, text_array
+from xarray_nd2.metadata.tree import MAX_MAGNITUDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def position_axis(loop: Loop, dim: str, size: int) -> dict[str, Coordinate]:
     distinct = distinct_names([name or f"XYPos:{i}" for i, name in enumerate(names)])
     coordinates: dict[str, Coordinate] = {
         dim: ((dim,), np.array(distinct), {"long_name": "position"}),
-        f"position_name{number}": ((dim,), np.array(names), {"long_name": "position name"}),
+        f"position_name{number}": ((dim,), text_array(names), {"long_name": "position name"}),
     }
     relative = loop.parameters.flag("bRelativeXY") or False
     for axis in "xy":
@@ -109,7 +110,11 @@ def camera_to_stage(picture: Branch, planes: Sequence[Plane]) -> list[float] | N
         data = matrix.bytes_of("Data") or b""
         if (matrix.whole("Rows"), matrix.whole("Columns"), len(data)) == (2, 2, _MATRIX.size):
             found.append(list(_MATRIX.unpack(data)))
-    known = [matrix for matrix in found if any(matrix) and all(map(math.isfinite, matrix))]
+    known = [
+        matrix
+        for matrix in found
+        if any(matrix) and all(abs(each) < MAX_MAGNITUDE for each in matrix)
+    ]
     if known:
         return known[0] if np.allclose(known, known[0], rtol=0, atol=1e-3) else None
     values = [picture.number(name) for name in _MATRIX_NAMES]

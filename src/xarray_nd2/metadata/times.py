@@ -24,7 +24,7 @@ _SECONDS_PER_DAY: Final = 86_400
 _TICK_NANOSECONDS: Final = 100_000  # a Julian date of today is known to 40 µs
 # Within datetime64[ns], with a century to spare on either side; a smaller date stands for none.
 _JULIAN_DAYS: Final = (2_378_497.0, 2_506_331.0)  # years 1800 to 2149
-_MAX_MILLISECONDS: Final = 1e12  # 31 years
+_MAX_TIME_MILLISECONDS: Final = 100 * 366 * 86_400_000.0  # the century that is to spare
 _MAX_STEP_DEVIATION: Final = 0.1  # of a period, from a regular step
 
 
@@ -35,7 +35,7 @@ class MeasuredTimes:
     Attributes
     ----------
     milliseconds : ndarray of float64, shape (frames,)
-        On the clock of the experiment; NaN for frames that it does not tell of.
+        On the clock of the experiment; NaN for frames that it does not tell of, one at least is known.
     """
 
     milliseconds: Floats
@@ -45,6 +45,12 @@ class MeasuredTimes:
         """Seconds since the first frame of which the time is known, shape (frames,)."""
         known = self.milliseconds[np.isfinite(self.milliseconds)]
         return rounded((self.milliseconds - known[0]) / 1000)
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether the clock stood still, and so did not tell when frames were taken."""
+        known = self.milliseconds[np.isfinite(self.milliseconds)]
+        return len(known) > 1 and bool((known == known[0]).all())
 
 
 def read_times(table: Floats, frame_count: int, present: NDArray[np.bool_]) -> MeasuredTimes | None:
@@ -62,18 +68,15 @@ def read_times(table: Floats, frame_count: int, present: NDArray[np.bool_]) -> M
     Returns
     -------
     MeasuredTimes or None
-        None where the table tells nothing. Where a time was not written it is 0: that of a frame
+        None where the table tells of no frame. Where a time was not written it is 0: that of a frame
         which is absent, or one after others that were.
     """
     times = np.full(frame_count, np.nan)
     times[: len(table)] = table[:frame_count]
-    times[~((times >= 0) & (times < _MAX_MILLISECONDS))] = np.nan
+    times[~((times >= 0) & (times < _MAX_TIME_MILLISECONDS))] = np.nan
     written = np.fmax.accumulate(np.nan_to_num(times)) > 0
     times[(times == 0) & (written | ~present)] = np.nan
-    known = times[np.isfinite(times)]
-    if not len(known) or (frame_count > 1 and not known.any()):
-        return None
-    return MeasuredTimes(times)
+    return MeasuredTimes(times) if np.isfinite(times).any() else None
 
 
 def first_frame_date(picture: Branch) -> np.datetime64 | None:
@@ -88,12 +91,15 @@ def first_frame_date(picture: Branch) -> np.datetime64 | None:
 def acquired(
     first: np.datetime64 | None, times: MeasuredTimes | None, loops: tuple[tuple[str, int], ...]
 ) -> Coordinate | None:
-    """When each frame was taken, UTC: the first as dated, the others by the table's differences."""
+    """When each frame was taken, UTC: the first as dated, the others by the table's differences.
+
+    None where the date of the first is not known, or the times of the others are not.
+    """
     if first is None:
         return None
     dims, shape = tuple(dim for dim, _ in loops), tuple(size for _, size in loops)
     since = np.zeros(math.prod(shape), "timedelta64[ns]")
-    if times is not None and math.isfinite(times.milliseconds[0]):
+    if times is not None and math.isfinite(times.milliseconds[0]) and not times.stood_still:
         apart = (times.milliseconds - times.milliseconds[0]) * 1e6
         since[:] = np.timedelta64("NaT")
         known = np.isfinite(apart)
@@ -137,7 +143,7 @@ def time_axis(loop: Loop, dim: str, size: int, measured: Floats | None) -> Coord
                 choices = [as_run]
             else:
                 choices = [((filled, filled), "as measured")]
-        elif _stood_still(measured):
+        elif MeasuredTimes(measured).stood_still:
             choices = [as_planned, as_run]
     for regular, how in choices:
         if regular is not None:
@@ -182,11 +188,6 @@ def _agrees(regular: tuple[Floats, Floats], measured: Floats) -> bool:
     limit = periods[known]
     within = np.abs(np.diff(apart)) <= _MAX_STEP_DEVIATION * limit[1:] * np.diff(known)
     return bool(within.all() and (np.abs(apart) <= limit).all())
-
-
-def _stood_still(measured: Floats) -> bool:
-    known = measured[np.isfinite(measured)]
-    return len(known) > 1 and bool((known == known[0]).all())
 
 
 def _without_gaps(measured: Floats) -> Floats | None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_MAGNITUDE: Final = 1e30
+"""Of a number, in whatever unit: one beyond it says nothing, and arithmetic with it overflows."""
 _MAX_NOTES: Final = 100
 _MAX_SHOWN_NOTES: Final = 5
 _MAX_WHOLE: Final = 2**63
-_MAX_NUMBER: Final = 1e15  # which no quantity of an experiment comes near
 _LIST_ITEM: Final = re.compile(r"i\d{10}")  # nd2's names of the items of a list
 
 
@@ -71,12 +72,11 @@ class Branch:
         self.oddities.note(f"{self.path}/{name} {what}")
 
     def number(self, name: str, *, needed: bool = False) -> float | None:
-        """A number that a quantity can have."""
+        """A finite number, not beyond all that could be measured."""
         value = self.values.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            number = float(value)
-            if abs(number) <= _MAX_NUMBER:
-                return number
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        if number is not None and abs(number) < MAX_MAGNITUDE:  # which NaN is not
+            return float(number)
         self._note_lack(name, needed=needed)
         return None
 
