@@ -14,6 +14,7 @@ import xarray as xr
 
 from tests.variants import VARIANTS
 from xarray_nd2.testing import Channel, RangeServer, write_nd2
+from xarray_nd2.testing.channel import MODALITY_BITS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,6 +166,15 @@ def test_channels(tmp_path: Path) -> None:
     assert ds.camera.values.tolist() == ["Fusion", "", ""]
     units = {name: ds[name].attrs["units"] for name in ("emission", "excitation", "exposure")}
     assert units == {"emission": "nm", "excitation": "nm", "exposure": "ms"}
+
+
+def test_modalities_are_read_by_the_words_they_are_written_with(tmp_path: Path) -> None:
+    for word in MODALITY_BITS:
+        ds = opened(tmp_path, "YX", (8, 8), channels=[Channel("A", modality=word)])
+        assert ds.modality.values.tolist() == [word]
+    several = ["fluorescence", "laser scanning confocal", "GaAsP"]
+    ds = opened(tmp_path, "YX", (8, 8), channels=[Channel("A", modality=several)])
+    assert ds.modality.values.tolist() == [", ".join(several)]
 
 
 def test_a_single_channel_is_a_dimension(tmp_path: Path) -> None:

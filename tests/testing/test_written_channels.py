@@ -23,7 +23,7 @@ from tests.testing.written import (
     written,
 )
 from xarray_nd2.testing import Channel
-from xarray_nd2.testing.channel import _MODALITY_BITS
+from xarray_nd2.testing.channel import MODALITY_BITS
 
 # ---- colour
 
@@ -163,7 +163,7 @@ def test_without_lines_there_is_no_laser() -> None:
     assert "pDeviceSetting" not in samples["a0"]
 
 
-@pytest.mark.parametrize("word", _MODALITY_BITS)
+@pytest.mark.parametrize("word", MODALITY_BITS)
 def test_every_word_of_a_modality(word: str) -> None:
     head, *tail = word.split()
     flag = head + "".join(part.capitalize() for part in tail)

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 
 from xarray_nd2.testing.checks import raise_unless
 
-__all__ = ["Channel"]
+__all__ = ["MODALITY_BITS", "Channel"]
 
-_MODALITY_BITS = {
+MODALITY_BITS = {  # of `uiModalityMask`, by the words of the reader
     "fluorescence": 0x1,
     "brightfield": 0x2,
     "phase contrast": 0x10,
-    "di contrast": 0x20,
+    "DIC": 0x20,
     "camera": 0x100,
-    "laser scan confocal": 0x200,
+    "laser scanning confocal": 0x200,
     "spinning disk confocal": 0x400,
     "SIM": 0x4000,
     "multiphoton": 0x10000,
     "TIRF": 0x20000,
-    "pmt": 0x100000,
+    "PMT": 0x100000,
     "spectral": 0x200000,
-    "transmit detector": 0x1000000,
-    "non descanned detector": 0x2000000,
-    "gaasp": 0x8000000,
-    "sora": 0x40000000,
+    "transmitted light detector": 0x1000000,
+    "non-descanned detector": 0x2000000,
+    "GaAsP": 0x8000000,
+    "SoRa": 0x40000000,
 }
 
 
@@ -55,7 +55,7 @@ class Channel:
     laser_power : float, optional
         Of the lines that were on, in %.
     modality : str or sequence of str, optional
-        How the image was made, e.g. ``["fluorescence", "laser scan confocal"]``. Unless given, a
+        How the image was made, e.g. ``["fluorescence", "laser scanning confocal"]``. Unless given, a
         camera in fluorescence, or in brightfield for colour.
     camera : str, optional
         Name of the camera.
@@ -98,8 +98,8 @@ class Channel:
         raise_unless(
             self.laser_power is None or bool(self.lines), "laser_power is given without excitation"
         )
-        unknown = sorted(set(self._modalities) - set(_MODALITY_BITS))
-        raise_unless(not unknown, f"modality is of {sorted(_MODALITY_BITS)}, not {unknown}")
+        unknown = sorted(set(self._modalities) - set(MODALITY_BITS))
+        raise_unless(not unknown, f"modality is of {sorted(MODALITY_BITS)}, not {unknown}")
 
     @property
     def bgr(self) -> int:
@@ -115,7 +115,7 @@ class Channel:
         """Bits of the modality, where the channel has that many components."""
         light = "fluorescence" if components == 1 else "brightfield"
         words = (light, "camera") if self.modality is None else self._modalities
-        return sum({_MODALITY_BITS[word] for word in words})
+        return sum({MODALITY_BITS[word] for word in words})
 
     @property
     def _excitations(self) -> Sequence[float]:
