@@ -110,6 +110,9 @@ def _components_of(planes: list[Branch], components: int) -> list[int]:
         return []
     said = [plane.whole("uiCompCount", needed=True) for plane in planes]
     known = [count if count is not None and 0 < count <= components else None for count in said]
+    for plane, count in zip(planes, known, strict=True):
+        if count is None:
+            plane.odd("uiCompCount")
     lacking = known.count(None)
     rest = components - sum(count or 0 for count in known)
     if not lacking and rest == 0:
