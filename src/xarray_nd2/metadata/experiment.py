@@ -139,7 +139,7 @@ def _loop(level: Branch) -> tuple[Loop | None, bool]:
         parameters = parameters.below(_FIRST_ITEM)
     dim = _DIM_OF_KIND.get(LoopKind(kind), "U") if kind in list(LoopKind) else "U"
     if dim == "U" and kind not in (None, LoopKind.CUSTOM):
-        level.oddities.note(f"{level.path} a loop is of the kind {kind}, which is not known")
+        level.oddities.note(f"{level.path}: a loop is of the kind {kind}, which is not known")
     items: list[Branch] = []
     count, sound = None, kind is not None
     if kind == LoopKind.POSITIONS:
