@@ -10,7 +10,7 @@ import pytest
 
 from tests.metadata.trees import branch, experiment, level, listed
 from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
-from xarray_nd2.metadata.planes import Plane
+from xarray_nd2.metadata.picture_planes import PicturePlane
 from xarray_nd2.metadata.space import camera_to_stage, pixel_size_um, position_axis
 
 NAN = float("nan")
@@ -211,6 +211,6 @@ NAMES = ("dStgLgCT11", "dStgLgCT12", "dStgLgCT21", "dStgLgCT22")
     ],
 )
 def test_from_the_camera_to_the_stage(samples: Any, own: Any, expected: Any) -> None:
-    planes = [Plane("", 1, branch(), branch(matCameraToStage=each)) for each in samples]
+    planes = [PicturePlane("", 1, branch(), branch(matCameraToStage=each)) for each in samples]
     found = camera_to_stage(branch(**dict(zip(NAMES, own or (), strict=False))), planes)
     assert found == (None if expected is None else list(expected))

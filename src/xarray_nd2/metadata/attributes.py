@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import nd2
 
-    from xarray_nd2.metadata.planes import Plane
+    from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.tree import Branch
 
 # The texts of a file, in its order (Laboratory Imaging's limnd2), under nd2's names.
@@ -42,7 +42,7 @@ _MAX_SEARCHED_CHARACTERS: Final = 1000
 
 
 def image_attrs(
-    attributes: Branch, picture: Branch, planes: Sequence[Plane], pixel_um: float | None
+    attributes: Branch, picture: Branch, planes: Sequence[PicturePlane], pixel_um: float | None
 ) -> dict[str, Any]:
     """Attributes of the variable ``image``."""
     objective = planes[0].sample.below("pObjectiveSetting") if planes else picture.of({})

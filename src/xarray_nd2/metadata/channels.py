@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from xarray_nd2.metadata.label import distinct_names, text_array
-from xarray_nd2.metadata.planes import COLOR_SAMPLES, channel_names, planes_of_channels
+from xarray_nd2.metadata.picture_planes import COLOR_SAMPLES, channel_names, planes_of_channels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.format.layout import ImageShape
     from xarray_nd2.metadata.label import Coordinate
-    from xarray_nd2.metadata.planes import Plane
+    from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.tree import Branch
 
 # Bits of `uiModalityMask` (Laboratory Imaging's limnd2).
@@ -71,12 +71,14 @@ class _Point(IntEnum):
     PEAK = 4
 
 
-def channel_coordinates(image: ImageShape, planes: Sequence[Plane]) -> dict[str, Coordinate]:
+def channel_coordinates(image: ImageShape, planes: Sequence[PicturePlane]) -> dict[str, Coordinate]:
     """Coordinates along C and S: what the file says of each channel, NaN and "" where it does not."""
     names = distinct_names(channel_names(planes, image.channels))
     found = planes_of_channels(planes, image.channels)
 
-    def along(value: Callable[[Plane], Any], unknown: Any, name: str, **attrs: str) -> Coordinate:
+    def along(
+        value: Callable[[PicturePlane], Any], unknown: Any, name: str, **attrs: str
+    ) -> Coordinate:
         values = [unknown if plane is None else value(plane) for plane in found]
         values = [unknown if each is None else each for each in values]
         array = text_array(values) if isinstance(unknown, str) else np.array(values)
@@ -117,7 +119,7 @@ def lines_used(sample: Branch) -> list[str]:
     return [line for line in lines if device.flag(f"m_bMultiLaser_LineUsedLineUsed{line}")]
 
 
-def _excitation_nm(plane: Plane) -> float | None:
+def _excitation_nm(plane: PicturePlane) -> float | None:
     """Wavelength of the one line that was on; several lines or white light have none."""
     lines = lines_used(plane.sample)
     if plane.in_color or len(lines) != 1:
@@ -126,14 +128,14 @@ def _excitation_nm(plane: Plane) -> float | None:
     return _positive(device.number(f"m_uiMultiLaser_LineUsedLineWavelength{lines[0]}"))
 
 
-def _laser_power(plane: Plane) -> float | None:
+def _laser_power(plane: PicturePlane) -> float | None:
     lines = lines_used(plane.sample)
     if plane.in_color or len(lines) != 1:
         return None
     return plane.sample.below("pDeviceSetting").number(f"m_dMultiLaser_PowerLinePower{lines[0]}")
 
 
-def _emission_nm(plane: Plane) -> float | None:
+def _emission_nm(plane: PicturePlane) -> float | None:
     """Wavelength of the probe, or that which was typed in, or of the one emission filter."""
     if plane.in_color:
         return None
@@ -168,20 +170,20 @@ def _wavelength(spectrum: Branch) -> float | None:
     return None
 
 
-def _exposure_ms(plane: Plane) -> float | None:
+def _exposure_ms(plane: PicturePlane) -> float | None:
     return _positive(plane.sample.number("dExposureTime"))
 
 
-def _pinhole_um(plane: Plane) -> float | None:
+def _pinhole_um(plane: PicturePlane) -> float | None:
     return _positive(plane.picture.number("dPinholeDiameter"))
 
 
-def _modality(plane: Plane) -> str:
+def _modality(plane: PicturePlane) -> str:
     mask = plane.picture.whole("uiModalityMask") or 0
     return ", ".join(word for bit, word in _MODALITIES.items() if mask & bit)
 
 
-def _hex_color(plane: Plane) -> str:
+def _hex_color(plane: PicturePlane) -> str:
     color = plane.picture.whole("uiColor")
     if color is None or not 0 <= color < 2**32:
         return ""
@@ -189,17 +191,17 @@ def _hex_color(plane: Plane) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _camera(plane: Plane) -> str | None:
+def _camera(plane: PicturePlane) -> str | None:
     name = plane.sample.below("pCameraSetting").text("CameraUserName")
     return None if name == _NO_CAMERA else name
 
 
-def _binning(plane: Plane) -> float | None:
+def _binning(plane: PicturePlane) -> float | None:
     quality = plane.sample.below("pCameraSetting").below("FormatQuality")
     return _positive(quality.below("fmtDesc").number("dBinningX"))
 
 
-def _optical_configuration(plane: Plane) -> str | None:
+def _optical_configuration(plane: PicturePlane) -> str | None:
     configurations = plane.sample.below("sOpticalConfigs").branches()
     names = [each.text("sOpticalConfigName") for each in configurations]
     return ", ".join(name for name in names if name)

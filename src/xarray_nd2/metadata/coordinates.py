@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xarray_nd2.format.layout import ImageShape
     from xarray_nd2.metadata.label import Coordinate
     from xarray_nd2.metadata.loops import Dimension
-    from xarray_nd2.metadata.planes import Plane
+    from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.tree import Branch
 
     Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ def read_coordinates(
     image: ImageShape,
     dimensions: Sequence[Dimension],
     picture: Branch,
-    planes: Sequence[Plane],
+    planes: Sequence[PicturePlane],
     tables: FrameTables,
     present: NDArray[np.bool_],
 ) -> dict[str, Coordinate]:
@@ -67,7 +67,7 @@ def read_coordinates(
         Its loops.
     picture : Branch
         Metadata of the first frame.
-    planes : sequence of Plane
+    planes : sequence of PicturePlane
         Of the picture.
     tables : FrameTables
         What was recorded of each frame.

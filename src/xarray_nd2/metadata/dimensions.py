@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from xarray_nd2.metadata.loops import Dimension, StoredFrames
-    from xarray_nd2.metadata.planes import Components
+    from xarray_nd2.metadata.picture_planes import Components
     from xarray_nd2.metadata.tree import Branch
 
 _MAX_COMPONENTS: Final = 4096

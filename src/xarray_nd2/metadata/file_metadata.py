@@ -18,7 +18,7 @@ from xarray_nd2.metadata.coordinates import read_coordinates
 from xarray_nd2.metadata.dimensions import component_count, read_image_shape
 from xarray_nd2.metadata.experiment import read_experiment
 from xarray_nd2.metadata.loops import loop_dimensions
-from xarray_nd2.metadata.planes import arranged_components, read_planes
+from xarray_nd2.metadata.picture_planes import arranged_components, read_picture_planes
 from xarray_nd2.metadata.space import pixel_size_um
 from xarray_nd2.metadata.tree import Branch, Oddities
 
@@ -117,7 +117,7 @@ def read_metadata(
             _decoded(file, part, parts, version, oddities) for part in _ROOTS
         )
         components = component_count(attributes)
-        planes = read_planes(picture, components)
+        planes = read_picture_planes(picture, components)
         planned = attributes.whole("uiSequenceCount") or 0
         loops = read_experiment(experiment)
         if "experiment" in damaged or ("experiment" in parts and not experiment):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xarray_nd2.format.layout import ImageShape
     from xarray_nd2.metadata.experiment import Loop
     from xarray_nd2.metadata.label import Coordinate
-    from xarray_nd2.metadata.planes import Plane
+    from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.tree import Branch
 
 _MATRIX: Final = struct.Struct("<4d")
@@ -98,7 +98,7 @@ def stage_attrs(axis: str) -> dict[str, Any]:
     return {"long_name": f"stage {axis}", "units": "µm"}
 
 
-def camera_to_stage(picture: Branch, planes: Sequence[Plane]) -> list[float] | None:
+def camera_to_stage(picture: Branch, planes: Sequence[PicturePlane]) -> list[float] | None:
     """Matrix from directions on the camera to those of the stage, row by row.
 
     That of the planes where they have one and agree, else that of the picture; one of zeros stands

@@ -10,7 +10,12 @@ import pytest
 from tests.metadata.trees import branch, listed
 from xarray_nd2.format.layout import ImageShape
 from xarray_nd2.metadata.channels import channel_coordinates
-from xarray_nd2.metadata.planes import Components, arranged_components, channel_names, read_planes
+from xarray_nd2.metadata.picture_planes import (
+    Components,
+    arranged_components,
+    channel_names,
+    read_picture_planes,
+)
 
 BGR, BGRA = (2, 1, 0), (2, 1, 0, 3)
 NAN = float("nan")
@@ -28,7 +33,7 @@ def plane(name: str, components: Any = 1, **more: Any) -> dict[str, Any]:
 
 def arranged(described: Any, components: int) -> tuple[Components, list[str], str]:
     root = branch(sPicturePlanes=described)
-    planes = read_planes(root, components)
+    planes = read_picture_planes(root, components)
     made = arranged_components(planes, components)
     return made, channel_names(planes, made.channels), str(root.oddities)
 
@@ -91,7 +96,7 @@ def test_components_are_arranged(name: str) -> None:
 def coordinates(*planes: dict[str, Any], samples: Any = None) -> dict[str, list[Any]]:
     components = sum(each.get("uiCompCount", 1) for each in planes)
     root = branch(sPicturePlanes=picture(*planes, samples=samples))
-    found = read_planes(root, components)
+    found = read_picture_planes(root, components)
     made = arranged_components(found, components)
     image = ImageShape(
         (), made.channels, 2, 2, made.samples, np.dtype("u1"), 2 * components, "none"

@@ -24,7 +24,7 @@ _MAX_PLANES: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class PicturePlane:
     """One plane.
 
     Attributes
@@ -66,7 +66,7 @@ class Components:
     sample_order: tuple[int, ...] = ()
 
 
-def read_planes(picture: Branch, components: int) -> list[Plane]:
+def read_picture_planes(picture: Branch, components: int) -> list[PicturePlane]:
     """The planes of frames of so many components.
 
     Parameters
@@ -78,7 +78,7 @@ def read_planes(picture: Branch, components: int) -> list[Plane]:
 
     Returns
     -------
-    list of Plane
+    list of PicturePlane
         Empty where the file does not tell, or what it tells does not amount to the components.
     """
     described = picture.below("sPicturePlanes", needed=bool(picture))
@@ -100,7 +100,7 @@ def read_planes(picture: Branch, components: int) -> list[Plane]:
     for number, (plane, count) in enumerate(zip(found, counts, strict=True)):
         setting = plane.whole("uiSampleIndex")
         sample = settings.below(f"a{number if setting is None else setting}")
-        planes.append(Plane(plane.text("sDescription") or "", count, plane, sample))
+        planes.append(PicturePlane(plane.text("sDescription") or "", count, plane, sample))
     return planes
 
 
@@ -122,7 +122,7 @@ def _components_of(planes: list[Branch], components: int) -> list[int]:
     return []
 
 
-def arranged_components(planes: Sequence[Plane], components: int) -> Components:
+def arranged_components(planes: Sequence[PicturePlane], components: int) -> Components:
     """How components are delivered: colour as red, green, blue and alpha.
 
     Where some planes are in colour and others not, each component is a channel.
@@ -131,7 +131,7 @@ def arranged_components(planes: Sequence[Plane], components: int) -> Components:
     --------
     >>> from xarray_nd2.metadata.tree import Branch, Oddities
     >>> branch = Branch({}, "", Oddities())
-    >>> color, mono = Plane("Brightfield", 3, branch, branch), Plane("DAPI", 1, branch, branch)
+    >>> color, mono = PicturePlane("Brightfield", 3, branch, branch), PicturePlane("DAPI", 1, branch, branch)
     >>> arranged_components([color, color], 6)
     Components(channels=2, samples=3, channel_order=(), sample_order=(2, 1, 0))
     >>> arranged_components([color, mono], 4).channel_order
@@ -148,22 +148,22 @@ def arranged_components(planes: Sequence[Plane], components: int) -> Components:
     return Components(components, 1, () if order == sorted(order) else tuple(order))
 
 
-def planes_of_channels(planes: Sequence[Plane], channels: int) -> list[Plane | None]:
+def planes_of_channels(planes: Sequence[PicturePlane], channels: int) -> list[PicturePlane | None]:
     """The plane of each channel; None for one that the file does not describe."""
     if len(planes) == channels:
         return list(planes)
-    spread: list[Plane | None] = [plane for plane in planes for _ in range(plane.components)]
+    spread: list[PicturePlane | None] = [plane for plane in planes for _ in range(plane.components)]
     return spread if len(spread) == channels else [None] * channels
 
 
-def channel_names(planes: Sequence[Plane], channels: int) -> list[str]:
+def channel_names(planes: Sequence[PicturePlane], channels: int) -> list[str]:
     """Names of the channels, of the components of planes where each of them is a channel.
 
     Examples
     --------
     >>> from xarray_nd2.metadata.tree import Branch, Oddities
     >>> branch = Branch({}, "", Oddities())
-    >>> channel_names([Plane("Dia", 3, branch, branch), Plane("", 1, branch, branch)], 4)
+    >>> channel_names([PicturePlane("Dia", 3, branch, branch), PicturePlane("", 1, branch, branch)], 4)
     ['Dia Red', 'Dia Green', 'Dia Blue', 'C3']
     """
     if len(planes) == channels:
