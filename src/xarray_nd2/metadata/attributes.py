@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.tree import Branch
 
 # The texts of a file, in its order (Laboratory Imaging's limnd2), under nd2's names.
-_TEXTS: Final = (
+_TEXT_NAMES: Final = (
     "imageId",
     "type",
     "group",
@@ -37,7 +37,7 @@ _TEXTS: Final = (
     "optics",
     "appVersion",
 )
-_MAGNIFICATION: Final = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)\s?x", re.IGNORECASE)
+_MAGNIFICATION_PATTERN: Final = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)\s?x", re.IGNORECASE)
 _MAX_SEARCHED_CHARACTERS: Final = 1000
 
 
@@ -73,7 +73,7 @@ def _positive(value: float | None) -> float | None:
 
 def _magnification(objective: str) -> float | None:
     """Magnification that the name of an objective tells, such as "Plan Apo 20x"."""
-    match = _MAGNIFICATION.search(objective[:_MAX_SEARCHED_CHARACTERS])
+    match = _MAGNIFICATION_PATTERN.search(objective[:_MAX_SEARCHED_CHARACTERS])
     return _positive(float(match[1])) if match else None
 
 
@@ -83,7 +83,7 @@ def file_attrs(version: tuple[int, int], picture: Branch, texts: Branch) -> dict
     start = first_frame_date(picture)
     if start is not None:
         attrs["start"] = iso_text(start)
-    for number, name in enumerate(_TEXTS):
+    for number, name in enumerate(_TEXT_NAMES):
         text = texts.text(f"TextInfoItem_{number}")
         if text:
             attrs[name] = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.tree import Branch
 
 # Bits of `uiModalityMask` (Laboratory Imaging's limnd2).
-_MODALITIES: Final = {
+_MODALITY_OF_BIT: Final = {
     0x1: "fluorescence",
     0x2: "brightfield",
     0x4: "darkfield",
@@ -180,7 +180,7 @@ def _pinhole_um(plane: PicturePlane) -> float | None:
 
 def _modality(plane: PicturePlane) -> str:
     mask = plane.picture.whole("uiModalityMask") or 0
-    return ", ".join(word for bit, word in _MODALITIES.items() if mask & bit)
+    return ", ".join(word for bit, word in _MODALITY_OF_BIT.items() if mask & bit)
 
 
 def _hex_color(plane: PicturePlane) -> str:

@@ -28,8 +28,8 @@ _MAX_INFLATION_RATIO: Final = 1032  # of zlib (https://zlib.net/zlib_tech.html)
 
 # `ePixelType` of the attributes: signed, unsigned, real (Laboratory Imaging's limnd2).
 _KIND_OF_PIXEL_TYPE: Final = {0: "i", 1: "u", 2: "f"}
-_COMPRESSION: Final[dict[int, Literal["none", "lossless"]]] = {0: "lossless", 2: "none"}
-_LOSSY: Final = 1
+_COMPRESSION_OF_CODE: Final[dict[int, Literal["none", "lossless"]]] = {0: "lossless", 2: "none"}
+_LOSSY_CODE: Final = 1
 
 
 def component_count(attributes: Branch) -> int:
@@ -127,9 +127,9 @@ def _dtype(attributes: Branch) -> np.dtype[np.generic]:
 
 def _compression(attributes: Branch) -> Literal["none", "lossless"]:
     code = _needed(attributes, "eCompression") if "eCompression" in attributes else None
-    if code == _LOSSY:
+    if code == _LOSSY_CODE:
         raise ND2UnsupportedError("its frames are compressed in a lossy way")
-    return _COMPRESSION.get(2 if code is None else code, "none")
+    return _COMPRESSION_OF_CODE.get(2 if code is None else code, "none")
 
 
 def _needed(attributes: Branch, name: str) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.loops import StoredFrames
 
 # The record that is all of a chunk in files of version 3.
-_ROOTS: Final = {
+_ROOT_OF_PART: Final = {
     "attributes": "SLxImageAttributes",
     "picture": "SLxPictureMetadata",
     "experiment": "SLxExperiment",
@@ -114,7 +114,7 @@ def read_metadata(
         raise ND2FormatError(f"nd2 cannot open its metadata: {error}") from error
     with file:
         attributes, picture, experiment, texts = (
-            _decoded(file, part, parts, version, oddities) for part in _ROOTS
+            _decoded(file, part, parts, version, oddities) for part in _ROOT_OF_PART
         )
         components = component_count(attributes)
         planes = read_picture_planes(picture, components)
@@ -177,7 +177,7 @@ def _decoded(
         return Branch(None, part, oddities)
     key = metadata_chunks(version)[part].decode().rstrip("!")
     decoded = file.unstructured_metadata(strip_prefix=False, include={key}).get(key)
-    values = decoded.get(_ROOTS[part], decoded) if isinstance(decoded, dict) else None
+    values = decoded.get(_ROOT_OF_PART[part], decoded) if isinstance(decoded, dict) else None
     if not isinstance(values, dict) or not values:
         oddities.note(f"the chunk {key} cannot be decoded")
     return Branch(values, part, oddities)

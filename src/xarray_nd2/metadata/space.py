@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.tree import Branch
 
-_MATRIX: Final = struct.Struct("<4d")
+_MATRIX_STRUCT: Final = struct.Struct("<4d")
 _MATRIX_NAMES: Final = ("dStgLgCT11", "dStgLgCT12", "dStgLgCT21", "dStgLgCT22")
 
 
@@ -108,8 +108,12 @@ def camera_to_stage(picture: Branch, planes: Sequence[PicturePlane]) -> list[flo
     for plane in planes:
         matrix = plane.sample.below("matCameraToStage")
         data = matrix.bytes_of("Data") or b""
-        if (matrix.whole("Rows"), matrix.whole("Columns"), len(data)) == (2, 2, _MATRIX.size):
-            found.append(list(_MATRIX.unpack(data)))
+        if (matrix.whole("Rows"), matrix.whole("Columns"), len(data)) == (
+            2,
+            2,
+            _MATRIX_STRUCT.size,
+        ):
+            found.append(list(_MATRIX_STRUCT.unpack(data)))
     known = [
         matrix
         for matrix in found

@@ -39,7 +39,7 @@ MAX_METADATA_BYTES: Final = 256 * 1024 * 1024
 _NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT_BYTES  # of a chunk at most, before its data
 _VALUE_BYTES: Final = 8  # of a table of float64
 _NO_VALUES: Final = np.empty(0)
-_TABLES: Final = (TIMES_CHUNK, *STAGE_CHUNKS.values())
+_TABLE_CHUNKS: Final = (TIMES_CHUNK, *STAGE_CHUNKS.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def read_metadata_chunks(
     if names["picture"] not in extents:
         oddities.note(f"there is no chunk {names['picture'].decode()}")
     ranges = _ranges(reader, extents, names["attributes"], oddities)
-    columns = {name: chunk_map.chunks[name] for name in _TABLES if name in chunk_map.chunks}
+    columns = {name: chunk_map.chunks[name] for name in _TABLE_CHUNKS if name in chunk_map.chunks}
     tables = _ranges(reader, columns, b"", oddities)
     for axis, name in STAGE_CHUNKS.items():
         if name in tables and reader.held(*tables[name]) is None:
