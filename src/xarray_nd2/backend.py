@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -20,7 +19,7 @@ from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without
 from xarray_nd2.io.patience import PATIENCE_SECONDS
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.io.urls import looks_like_nd2
+from xarray_nd2.io.urls import file_name, looks_like_nd2
 from xarray_nd2.memory import keep_in_memory
 from xarray_nd2.open.opening import open_nd2
 from xarray_nd2.read.blocks import preferred_blocks
@@ -193,7 +192,7 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
         )
     name = opened.source.name
     attrs: dict[str, Any] = {
-        "title": re.split(r"[/\\]", name)[-1],
+        "title": file_name(name),
         "source": name,
         "file_bytes": opened.source.size,
     }

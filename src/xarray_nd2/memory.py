@@ -24,9 +24,21 @@ def keep_in_memory(dataset: xr.Dataset) -> xr.Dataset:
 
 
 class _InMemoryVariable(xr.Variable):
-    """A variable that keeps its NumPy data, unwrapped, when some are assigned; then it is a plain one."""
+    """A variable that keeps its NumPy data, unwrapped, when some are assigned; then it is a plain one.
+
+    So are all that are made of it.
+    """
 
     __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> xr.Variable:  # type: ignore[misc]
+        return xr.Variable(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return xr.Variable, (self.dims, super().data, self.attrs, self.encoding)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return self.__reduce__()
 
     @property
     def data(self) -> Any:
@@ -36,4 +48,4 @@ class _InMemoryVariable(xr.Variable):
     @data.setter
     def data(self, data: Any) -> None:
         self.__class__ = xr.Variable  # type: ignore[assignment]
-        self.data = np.asarray(data)
+        self.data = data if getattr(data, "chunks", None) is not None else np.asarray(data)

@@ -445,7 +445,7 @@ def test_compression_that_is_denied() -> None:
 def test_lost_experiment(rescue: bool) -> None:
     """No frame is hidden: they are numbered."""
     data = sound().replace(b"ImageMetadataLV!", b"ImageMetadataLW!")
-    told = "no experiment arranges the frames, so they are numbered along U"
+    told = "no loop arranges the frames, so they are numbered along U"
     with pytest.warns(UserWarning, match=f"{ODD}{told}$") as caught:
         ds = xr.open_dataset(io.BytesIO(data), engine="nd2", rescue=rescue)
     assert len(caught) == 1

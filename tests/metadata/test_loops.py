@@ -170,7 +170,7 @@ def test_what_is_left_counts_if_it_comes_to_the_frames() -> None:
 def test_frames_without_an_experiment_are_numbered() -> None:
     assert dimensions({}, 5) == (
         {"U": 5},
-        "no experiment arranges the frames, so they are numbered along U",
+        "no loop arranges the frames, so they are numbered along U",
     )
     # The last frames may be lost where a file is rescued.
     assert dimensions({}, 5, planned=9)[0] == {"U": 5}

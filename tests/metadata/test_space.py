@@ -10,6 +10,7 @@ import pytest
 
 from tests.metadata.trees import branch, experiment, level, listed
 from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
+from xarray_nd2.metadata.loops import Dimension
 from xarray_nd2.metadata.picture_planes import PicturePlane
 from xarray_nd2.metadata.space import camera_to_stage, pixel_size_um, position_axis
 
@@ -61,6 +62,9 @@ def test_recorded_heights_tell_the_direction() -> None:
     parameters = {"dZStep": 2.0, "iType": 0}
     assert heights(3, [30.0, 28.0, 26.0], **parameters)[1].tolist() == [2, 0, -2]
     assert heights(3, [30.0, 32.0, 34.0], **parameters)[1].tolist() == [-2, 0, 2]
+    fixed = {"dZStep": 2.0, "iType": 3, "dZLow": 0.0, "dZHigh": 8.0, "dZHome": 2.0}
+    assert heights(5, [30.0, 32, 34, 36, 38], **fixed)[1].tolist() == [-2, 0, 2, 4, 6]
+    assert heights(5, [38.0, 36, 34, 32, 30], **fixed)[1].tolist() == [6, 4, 2, 0, -2]
     # A drive that did not move the stage, or one that does not tell, says nothing.
     assert heights(3, [30.0, 30.0, 30.0], **parameters)[1].tolist() == [-2, 0, 2]
     assert heights(3, [30.0, NAN, NAN], **parameters)[1].tolist() == [-2, 0, 2]
@@ -124,7 +128,9 @@ def stage(*dims: str, use_z: bool = False, table: Any = None, z: Any = 50.0) -> 
         "P2": experiment(level(2, Points=points))[0].loops[0],
         "T": experiment(level(1, uiCount=2))[0].loops[0],
     }
-    found = stage_heights(table, AXES, [(dim, loops[dim]) for dim in dims], branch(dZPos=z))
+    sizes = {"Z": 3, "P": 2, "P2": 2, "T": 2, "U": 2}
+    made = [Dimension(dim, sizes[dim], loops.get(dim)) for dim in dims]
+    found = stage_heights(table, AXES, made, branch(dZPos=z))
     return found.get("stage_z", (None, None))[:2]
 
 
@@ -145,6 +151,10 @@ def test_the_height_of_each_plane() -> None:
     assert stage("Z")[1].tolist() == [50, 51, 52]
     assert stage("T") == ((), 50)
     assert stage("T", z=None) == (None, None)
+    # Along an unknown loop the stage may have been anywhere.
+    assert stage("U", "Z") == (None, None)
+    dims, values = stage("U", "Z", table=np.arange(6.0).reshape(2, 3))
+    assert dims == ("U", "Z")
 
 
 def test_points_have_the_names_and_places_of_the_file() -> None:

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 
 from tests.metadata.trees import branch, experiment, level, listed
-from xarray_nd2.metadata.times import (
-    acquired,
-    first_frame_date,
-    iso_text,
-    read_times,
-    time_axis,
-)
+from xarray_nd2.metadata.time_axis import time_axis
+from xarray_nd2.metadata.times import acquired, first_frame_date, iso_text, read_times
 
 NAN = float("nan")
 PERIOD, AS_RUN, MEASURED, NUMBERS = (
@@ -43,7 +38,7 @@ def axis(
             uiCount=sum(n for n, *_ in phases),
         )
     loop = experiment(root)[0].loops[0]
-    table = None if measured is None else np.array(measured, float)
+    table = None if measured is None else np.array(measured, float).reshape(len(measured), -1)
     dims, values, attrs = time_axis(loop, "T", size or loop.count, table)
     assert dims == ("T",)
     assert values.dtype == np.float64
@@ -100,6 +95,9 @@ CASES: dict[str, tuple[Any, ...]] = {
     "times that lack": ([0, NAN, 22, NAN], [(4, 0, 0)], [0, 11, 22, 33], "s", MEASURED),
     "the first lacks": ([NAN, 11, 22], [(3, 0, 0)], [0, 11, 22], "s", MEASURED),
     "lacking ones agree too": ([0, NAN, 5.21], [(3, 0, 2.6)], [0, 2.6, 5.2], "s", AS_RUN),
+    "frames of a step that agree": ([[0, 9], [2.6, 11.6]], [(2, 0, 2.6)], [0, 2.6], "s", AS_RUN),
+    "one of them was late": ([[0, 9], [2.6, 12.6]], [(2, 0, 2.5)], [0, 2.6], "s", MEASURED),
+    "the first of them lacks": ([[NAN, 9], [NAN, 11.7]], [(2, 0, 2.6)], [0, 2.6], "s", AS_RUN),
     "one frame": ([0], [(1, 0, 0)], [0], "s", "since the first frame"),
 }
 
@@ -123,7 +121,7 @@ def test_time_goes_on_beyond_its_loop() -> None:
 def times(table: list[float], count: int, absent: tuple[int, ...] = ()) -> list[float] | None:
     present = np.ones(count, bool)
     present[list(absent)] = False
-    found = read_times(np.array(table), count, present)
+    found = read_times(np.array(table), present, branch())
     return None if found is None else found.seconds.tolist()
 
 
@@ -164,11 +162,26 @@ def test_measured_times(
     ],
 )
 def test_a_clock_that_stood_still(table: list[float], still: bool) -> None:
-    found = read_times(np.array(table), len(table), np.ones(len(table), bool))
+    found = read_times(np.array(table), np.ones(len(table), bool), branch())
     assert found is not None
     assert found.stood_still == still
     if still:
         assert acquired(np.datetime64("2024-05-06", "ns"), found, (("T", len(table)),)) is None
+
+
+def test_the_first_frame_has_its_time_in_the_picture_too() -> None:
+    table, present = np.array([NAN, 6000.0, 7500.0]), np.ones(3, bool)
+    found = read_times(table, present, branch(dTimeMSec=5000.0))
+    assert found is not None
+    np.testing.assert_array_equal(found.seconds, [NAN, 1, 2.5])
+    dated = acquired(np.datetime64("2024-05-06", "ns"), found, (("T", 3),))
+    assert dated is not None
+    assert dated[1][1] == np.datetime64("2024-05-06T00:00:01", "ns")
+    for unknown in (0.0, 9000.0, "text"):
+        found = read_times(table, present, branch(dTimeMSec=unknown))
+        assert found is not None
+        np.testing.assert_array_equal(found.seconds, [NAN, 0, 1.5])
+        assert acquired(np.datetime64("2024-05-06", "ns"), found, (("T", 3),)) is None
 
 
 def date_of(days: Any) -> np.datetime64 | None:
@@ -186,7 +199,9 @@ def test_dates_are_julian() -> None:
 
 def test_frames_follow_the_first_by_the_differences_of_the_table() -> None:
     first = np.datetime64("2024-05-06T07:08:09", "ns")
-    found = read_times(np.array([445.0, 1445.5, 0.0, 3445.0]), 4, np.array([1, 1, 0, 1], bool))
+    found = read_times(
+        np.array([445.0, 1445.5, 0.0, 3445.0]), np.array([1, 1, 0, 1], bool), branch()
+    )
     coordinate = acquired(first, found, (("T", 2), ("Z", 2)))
     assert coordinate is not None
     dims, dates, attrs = coordinate

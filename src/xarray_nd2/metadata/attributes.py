@@ -38,7 +38,7 @@ _TEXT_NAMES: Final = (
     "appVersion",
 )
 _MAGNIFICATION_PATTERN: Final = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)\s?x", re.IGNORECASE)
-_MAX_SEARCHED_CHARACTERS: Final = 1000
+_MAX_OBJECTIVE_CHARACTERS: Final = 1000
 
 
 def image_attrs(
@@ -46,35 +46,32 @@ def image_attrs(
 ) -> dict[str, Any]:
     """Attributes of the variable ``image``."""
     objective = planes[0].sample.below("pObjectiveSetting") if planes else picture.of({})
+    aspect = picture.positive("dAspect")
     name = picture.text("wsObjectiveName") or objective.text("wsObjectiveName") or ""
     found = {
         "bits_significant": attributes.whole("uiBpcSignificant"),
         "pixel_size_um": None if pixel_um is None else [pixel_um, pixel_um],
         "objective": name or None,
-        "magnification": _positive(picture.number("dObjectiveMag"))
-        or _positive(objective.number("dObjectiveMag"))
+        "magnification": picture.positive("dObjectiveMag")
+        or objective.positive("dObjectiveMag")
         or _magnification(name),
-        "numerical_aperture": _positive(picture.number("dObjectiveNA"))
-        or _positive(objective.number("dObjectiveNA")),
-        "refractive_index": _positive(picture.number("dRefractIndex1"))
-        or _positive(picture.number("dRefractIndex2"))
-        or _positive(objective.number("dRefractIndex")),
-        "zoom": _positive(picture.number("dZoom")),
+        "numerical_aperture": picture.positive("dObjectiveNA")
+        or objective.positive("dObjectiveNA"),
+        "refractive_index": picture.positive("dRefractIndex1")
+        or picture.positive("dRefractIndex2")
+        or objective.positive("dRefractIndex"),
+        "zoom": picture.positive("dZoom"),
+        "pixel_aspect_ratio": None if aspect == 1 else aspect,
         "camera_to_stage": camera_to_stage(picture, planes),
     }
     known = {key: value for key, value in found.items() if value is not None}
     return {"long_name": "intensity", **known}
 
 
-def _positive(value: float | None) -> float | None:
-    """The value; None for one that stands for "not known"."""
-    return value if value and value > 0 else None
-
-
 def _magnification(objective: str) -> float | None:
     """Magnification that the name of an objective tells, such as "Plan Apo 20x"."""
-    match = _MAGNIFICATION_PATTERN.search(objective[:_MAX_SEARCHED_CHARACTERS])
-    return _positive(float(match[1])) if match else None
+    match = _MAGNIFICATION_PATTERN.search(objective[:_MAX_OBJECTIVE_CHARACTERS])
+    return float(match[1]) or None if match else None
 
 
 def file_attrs(version: tuple[int, int], picture: Branch, texts: Branch) -> dict[str, Any]:

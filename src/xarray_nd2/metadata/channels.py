@@ -125,7 +125,7 @@ def _excitation_nm(plane: PicturePlane) -> float | None:
     if plane.in_color or len(lines) != 1:
         return None
     device = plane.sample.below("pDeviceSetting")
-    return _positive(device.number(f"m_uiMultiLaser_LineUsedLineWavelength{lines[0]}"))
+    return device.positive(f"m_uiMultiLaser_LineUsedLineWavelength{lines[0]}")
 
 
 def _laser_power(plane: PicturePlane) -> float | None:
@@ -171,11 +171,11 @@ def _wavelength(spectrum: Branch) -> float | None:
 
 
 def _exposure_ms(plane: PicturePlane) -> float | None:
-    return _positive(plane.sample.number("dExposureTime"))
+    return plane.sample.positive("dExposureTime")
 
 
 def _pinhole_um(plane: PicturePlane) -> float | None:
-    return _positive(plane.picture.number("dPinholeDiameter"))
+    return plane.picture.positive("dPinholeDiameter")
 
 
 def _modality(plane: PicturePlane) -> str:
@@ -198,15 +198,10 @@ def _camera(plane: PicturePlane) -> str | None:
 
 def _binning(plane: PicturePlane) -> float | None:
     quality = plane.sample.below("pCameraSetting").below("FormatQuality")
-    return _positive(quality.below("fmtDesc").number("dBinningX"))
+    return quality.below("fmtDesc").positive("dBinningX")
 
 
 def _optical_configuration(plane: PicturePlane) -> str | None:
     configurations = plane.sample.below("sOpticalConfigs").branches()
     names = [each.text("sOpticalConfigName") for each in configurations]
     return ", ".join(name for name in names if name)
-
-
-def _positive(value: float | None) -> float | None:
-    """The value; None for one that stands for "not known"."""
-    return value if value and value > 0 else None

@@ -9,14 +9,10 @@ import numpy as np
 
 from xarray_nd2.metadata.channels import channel_coordinates
 from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
+from xarray_nd2.metadata.label import along
 from xarray_nd2.metadata.space import pixel_axes, pixel_size_um, position_axis, stage_position
-from xarray_nd2.metadata.times import (
-    acquired,
-    first_along,
-    first_frame_date,
-    read_times,
-    time_axis,
-)
+from xarray_nd2.metadata.time_axis import time_axis
+from xarray_nd2.metadata.times import acquired, first_frame_date, read_times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +23,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.label import Coordinate
     from xarray_nd2.metadata.loops import Dimension
     from xarray_nd2.metadata.picture_planes import PicturePlane
+    from xarray_nd2.metadata.times import MeasuredTimes
     from xarray_nd2.metadata.tree import Branch
 
     Floats = NDArray[np.float64]
@@ -79,35 +76,54 @@ def read_coordinates(
     dict of str to (dims, values, attrs)
         One for each dimension, and what else is known along the loops and channels.
     """
-    loops = tuple((dimension.name, dimension.loop) for dimension in dimensions if dimension.loop)
-    times = read_times(tables.times, image.frame_count, present)
-    measured = None if times is None else times.seconds.reshape(image.loop_shape)
+    times = read_times(tables.times, present, picture)
     heights = recorded_heights(tables.stage, image.loops, present)
-    coordinates: dict[str, Coordinate] = {}
+    axes = _loop_axes(dimensions, image, times, heights)
+    coordinates = axes | channel_coordinates(image, planes)
+    coordinates |= pixel_axes(image, pixel_size_um(picture))
+    coordinates |= _frame_times(image, times, picture)
+    if not any(dimension.name[0] in "PU" for dimension in dimensions):
+        coordinates |= stage_position(picture)
+    return coordinates | stage_heights(heights, axes, dimensions, picture)
+
+
+def _loop_axes(
+    dimensions: Sequence[Dimension],
+    image: ImageShape,
+    times: MeasuredTimes | None,
+    heights: Floats | None,
+) -> dict[str, Coordinate]:
+    """Labels along the loops."""
+    measured = None if times is None else times.seconds.reshape(image.loop_shape)
+    axes: dict[str, Coordinate] = {}
     for axis, dimension in enumerate(dimensions):
         name, size, loop = dimension.name, dimension.size, dimension.loop
         if loop is None or loop.kind == "U":
             attrs = {"long_name": "number", "units": "1", "comment": "of the frame or step"}
-            coordinates[name] = (name,), np.arange(size), attrs
+            axes[name] = (name,), np.arange(size), attrs
         elif loop.kind == "T":
-            first = None if measured is None else first_along(measured, axis)
-            coordinates[name] = time_axis(loop, name, size, first)
+            axes[name] = time_axis(
+                loop, name, size, None if measured is None else along(measured, axis)
+            )
         elif loop.kind == "Z":
-            planes_up = None if heights is None else first_along(heights, axis)
-            coordinates[name] = z_axis(loop, name, size, planes_up)
+            axes[name] = z_axis(
+                loop, name, size, None if heights is None else along(heights, axis)[:, 0]
+            )
         elif loop.kind == "P":
-            coordinates |= position_axis(loop, name, size)
-    for name in coordinates.keys() & {"T", "Z"}:
-        coordinates[name][2]["axis"] = name
-    coordinates |= channel_coordinates(image, planes)
-    coordinates |= pixel_axes(image, pixel_size_um(picture))
-    loop_dims = tuple(dim for dim, _ in image.loops)
+            axes |= position_axis(loop, name, size)
+    for name in axes.keys() & {"T", "Z"}:
+        axes[name][2]["axis"] = name
+    return axes
+
+
+def _frame_times(
+    image: ImageShape, times: MeasuredTimes | None, picture: Branch
+) -> dict[str, Coordinate]:
+    """When each frame was taken: seconds since the first, and dates."""
+    found: dict[str, Coordinate] = {}
     if times is not None and not times.stood_still:
+        dims = tuple(dim for dim, _ in image.loops)
         attrs = {"long_name": "time as measured", "units": "s"}
-        coordinates["time"] = loop_dims, measured, attrs
+        found["time"] = dims, times.seconds.reshape(image.loop_shape), attrs
     date = acquired(first_frame_date(picture), times, image.loops)
-    if date is not None:
-        coordinates["acquired"] = date
-    if "stage_x" not in coordinates and "P" not in coordinates:
-        coordinates |= stage_position(picture)
-    return coordinates | stage_heights(heights, coordinates, loops, picture)
+    return found if date is None else found | {"acquired": date}

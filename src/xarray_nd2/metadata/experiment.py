@@ -148,16 +148,26 @@ def _loop(level: Branch) -> tuple[Loop | None, bool]:
     elif kind == LoopKind.TIME_PHASES:
         phases = parameters.below("pPeriod", needed=True).branches()
         items, sound = _valid_items(parameters, "pPeriodValid", phases)
-        counts = [phase.whole("uiCount", needed=True) for phase in items]
+        counts = [_steps_of(phase) for phase in items]
         items = [phase for phase, steps in zip(items, counts, strict=True) if steps != 0]
-        if None not in counts and counts:
-            count = sum(steps or 0 for steps in counts)
+        known = [steps for steps in counts if steps is not None]
+        if counts and len(known) == len(counts):
+            count = sum(known)
     if count is None:
-        count = parameters.whole("uiCount", needed=True)
+        count = _steps_of(parameters)
         sound &= kind not in (LoopKind.POSITIONS, LoopKind.TIME_PHASES) or not count
-    if count is None or count < 0:
+    if count is None:
         return None, False
     return (Loop(dim, count, parameters, items) if count else None), sound
+
+
+def _steps_of(parameters: Branch) -> int | None:
+    """How many steps a loop or a phase has; None where that is not told."""
+    count = parameters.whole("uiCount", needed=True)
+    if count is not None and count < 0:
+        parameters.odd("uiCount")
+        return None
+    return count
 
 
 def _points(parameters: Branch) -> list[Branch]:

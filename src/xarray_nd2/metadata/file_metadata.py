@@ -55,15 +55,12 @@ class FileMetadata:
         Of the image, non-index ones included.
     image_attrs, file_attrs : dict
         Plain JSON-able attributes.
-    arranged : bool
-        Whether an experiment tells what the loops are; otherwise frames are numbered along U.
     """
 
     image: ImageShape
     coordinates: dict[str, Coordinate]
     image_attrs: dict[str, Any]
     file_attrs: dict[str, Any]
-    arranged: bool
 
 
 def read_metadata(
@@ -135,12 +132,11 @@ def read_metadata(
         read_coordinates(image, dimensions, picture, planes, tables, present),
         image_attrs(attributes, picture, planes, pixel_size_um(picture)),
         attrs,
-        arranged=all(dimension.loop for dimension in dimensions),
     )
 
 
 def rows_of_first_time(skeleton: bytes, version: tuple[int, int], stored: StoredFrames) -> int:
-    """How many of the first frames hold the first time point, of all positions and planes.
+    """How many of the first frames hold the first time point, of all other loops.
 
     Parameters
     ----------
@@ -159,7 +155,7 @@ def rows_of_first_time(skeleton: bytes, version: tuple[int, int], stored: Stored
     dimensions = loop_dimensions(read_experiment(experiment), stored, 0, oddities)
     last, after = 0, 1
     for dimension in reversed(dimensions):
-        if dimension.name[0] in "PZ":
+        if dimension.name[0] in "PZU":
             last += (dimension.size - 1) * after
         after *= dimension.size
     return last + 1

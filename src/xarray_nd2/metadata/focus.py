@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
     from xarray_nd2.metadata.experiment import Loop
     from xarray_nd2.metadata.label import Coordinate
+    from xarray_nd2.metadata.loops import Dimension
     from xarray_nd2.metadata.tree import Branch
 
     Floats = NDArray[np.float64]
 
 # `iType` of a stack (Laboratory Imaging's limnd2): 0 to 3 from bottom to top, 4 to 7 from top to
 # bottom; 2, 3, 6 and 7 keep the home plane, the others the top or the bottom.
-_FIRST_TOP_TO_BOTTOM: Final = 4
+_BOTTOM_TO_TOP: Final = (0, 1, 2, 3)
+_TOP_TO_BOTTOM: Final = (4, 5, 6, 7)
 _UP_FROM_HOME: Final = (2, 3)
 _DOWN_FROM_HOME: Final = (6, 7)
-_STACK_TYPES: Final = range(8)
 _HOME_TOLERANCE: Final = 0.05  # of a step, by which the range may fall short of the home plane
 
 
@@ -50,26 +51,44 @@ def z_axis(loop: Loop, dim: str, size: int, recorded: Floats | None) -> Coordina
     dims, values, attrs
         Numbers of the planes where the file has no step.
     """
-    parameters = loop.parameters
     attrs: dict[str, Any] = {"long_name": "Z", "units": "µm"}
     step = _step_um(loop)
     if step is None:
         attrs |= {"units": "1", "comment": "number of the plane; the file has no step"}
         return (dim,), np.arange(size, dtype=np.float64), attrs
-    home = _home_plane(loop, step)
-    upwards = (parameters.whole("iType", needed=True) or 0) < _FIRST_TOP_TO_BOTTOM
-    if recorded is not None and size > 1:
-        moved = recorded[-1] - recorded[0]
-        if abs(abs(moved) - step * (size - 1)) <= step / 2:
-            upwards = bool(moved > 0)
+    home, said = _home_plane(loop, step), _said_upwards(loop)
+    seen = _seen_upwards(recorded, step) if size > 1 else None
+    upwards = next((way for way in (seen, said) if way is not None), None)
+    if said is not None and seen is not None and said != seen and _keeps_home(loop):
+        home = loop.count - 1 - home  # it was counted from the other end
     planes = np.arange(size) - home
-    values = rounded_steps((planes if upwards else -planes) * step)
-    attrs |= {
-        "comment": "from the home plane",
-        "home_index": home,
-        "direction": "bottom to top" if upwards else "top to bottom",
-    }
+    values = rounded_steps((-planes if upwards is False else planes) * step)
+    attrs |= {"comment": "from the home plane", "home_index": home}
+    if upwards is not None:
+        attrs["direction"] = "bottom to top" if upwards else "top to bottom"
     return (dim,), values, attrs
+
+
+def _said_upwards(loop: Loop) -> bool | None:
+    """Whether the stack was to be taken from bottom to top; None where the kind is not known."""
+    kind = loop.parameters.whole("iType", needed=True)
+    if kind is not None and kind not in _BOTTOM_TO_TOP + _TOP_TO_BOTTOM:
+        loop.parameters.odd("iType")
+        return None
+    return None if kind is None else kind in _BOTTOM_TO_TOP
+
+
+def _seen_upwards(recorded: Floats | None, step: float) -> bool | None:
+    """Whether the recorded heights rise; None where they do not tell, as of a drive that stood still."""
+    if recorded is None:
+        return None
+    moved = recorded[-1] - recorded[0]
+    told = abs(abs(moved) - step * (len(recorded) - 1)) <= step / 2
+    return bool(moved > 0) if told else None
+
+
+def _keeps_home(loop: Loop) -> bool:
+    return loop.parameters.whole("iType") in _UP_FROM_HOME + _DOWN_FROM_HOME
 
 
 def _step_um(loop: Loop) -> float | None:
@@ -83,10 +102,11 @@ def _step_um(loop: Loop) -> float | None:
 def _home_plane(loop: Loop, step: float) -> int:
     """Number of the home plane, as NIS-Elements finds it (Laboratory Imaging's limnd2)."""
     parameters, last = loop.parameters, loop.count - 1
-    kind = parameters.whole("iType")
     low, high, home = (parameters.number(f"dZ{name}") for name in ("Low", "High", "Home"))
-    if kind in _UP_FROM_HOME + _DOWN_FROM_HOME and None not in (low, high, home):
-        from_low = (kind in _UP_FROM_HOME) != bool(parameters.flag("bZInverted"))
+    if _keeps_home(loop) and None not in (low, high, home):
+        from_low = (parameters.whole("iType") in _UP_FROM_HOME) != bool(
+            parameters.flag("bZInverted")
+        )
         first = low if from_low else high
         below = min(abs((first or 0.0) - (home or 0.0)) / step, last)  # infinite by a tiny step
         return max(0, math.ceil(below - _HOME_TOLERANCE))
@@ -110,10 +130,11 @@ def recorded_heights(
     Returns
     -------
     ndarray of float64 or None
-        Along all positions and planes, in the order of the loops, and of size 1 along the others.
-        None where nothing was recorded, or only zeros for all of x, y and z: these stand for it.
+        Along all positions, planes and steps of unknown loops, in the order of the loops, and of size 1
+        along the others. None where nothing was recorded, or only zeros for all of x, y and z: these
+        stand for it.
     """
-    shape = tuple(size if dim[0] in "PZ" else 1 for dim, size in loops)
+    shape = tuple(size if dim[0] in "PZU" else 1 for dim, size in loops)
     heights = columns.get("z")
     if heights is None or not len(heights):
         return None
@@ -126,15 +147,14 @@ def recorded_heights(
     recorded[told] = heights[frames[told]]
     recorded[~(np.abs(recorded) < MAX_MAGNITUDE)] = np.nan
     places = [columns[axis][: len(heights)] for axis in "xyz" if axis in columns]
-    if not told.any() or not any(np.nan_to_num(column).any() for column in places):
-        return None
-    return recorded
+    some_place = any(np.nan_to_num(column).any() for column in places)
+    return recorded if some_place and np.isfinite(recorded).any() else None
 
 
 def stage_heights(
     recorded: Floats | None,
     axes: Mapping[str, Coordinate],
-    loops: Sequence[tuple[str, Loop]],
+    dimensions: Sequence[Dimension],
     picture: Branch,
 ) -> dict[str, Coordinate]:
     """Absolute height of the stage at each plane, in µm, as far as the file tells.
@@ -144,17 +164,24 @@ def stage_heights(
     recorded : ndarray of float64 or None
         As `recorded_heights` gives it.
     axes : mapping of str to coordinate
-        Labels along the loops over planes, and their sizes.
-    loops : sequence of (str, Loop)
-        Dimension of each loop.
+        Labels along the loops.
+    dimensions : sequence of Dimension
+        The loops.
     picture : Branch
         Metadata of the first frame, and so of its plane, which need not be the home plane.
+
+    Returns
+    -------
+    dict of str to (dims, values, attrs)
+        "stage_z", or nothing.
     """
     attrs = stage_attrs("z")
     if recorded is not None:
-        dims = tuple(dim for dim, _ in loops if dim[0] in "PZ")
-        values = recorded.reshape([len(axes[dim][1]) for dim in dims])
+        placed = [each for each in dimensions if each.name[0] in "PZU"]
+        values = rounded(recorded.reshape([each.size for each in placed]))
+        dims = tuple(each.name for each in placed)
         return {"stage_z": (dims, values, attrs | {"comment": "as recorded"})}
+    loops = [(each.name, each.loop) for each in dimensions if each.loop]
     planes = [(dim, axes[dim]) for dim, loop in loops if loop.kind == "Z"]
     if any(axis[2]["units"] != "µm" for _, axis in planes):
         return {}
@@ -175,8 +202,8 @@ def stage_heights(
         comment = "by the points, which are of the home plane"
         return {"stage_z": ((point_dim, *plane_dims), heights, attrs | {"comment": comment})}
     first = picture.number("dZPos")
-    if first is None:
-        return {}
+    if first is None or any(each.name[0] == "U" for each in dimensions):
+        return {}  # along an unknown loop the stage may have been anywhere
     heights = first + above_home - above_home.flat[0]
     dims = tuple(dim for dim, _ in planes)
     return {"stage_z": (dims, rounded(heights), attrs | {"comment": "by the first frame"})}

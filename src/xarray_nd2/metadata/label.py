@@ -18,7 +18,7 @@ _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known
 _MAX_NAME_CHARACTERS: Final = 255
 
 
-def rounded(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def rounded(values: NDArray[np.floating[Any]] | float) -> NDArray[np.float64]:
     """Seconds or µm without what arithmetic adds behind their last digit."""
     return np.asarray(values, np.float64).round(_LABEL_DECIMALS)
 
@@ -57,3 +57,8 @@ def distinct_names(names: list[str]) -> list[str]:
         taken[distinct] = 1
         result.append(distinct)
     return result
+
+
+def along(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Values with one of their axes first, and one for all others: shape (size, n)."""
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

@@ -45,6 +45,11 @@ class StoredFrames:
         """Number of frames."""
         return len(self.numbers)
 
+    @property
+    def numbered(self) -> int:
+        """One more than the highest number of a frame."""
+        return int(self.numbers.max(initial=-1)) + 1
+
     def present(self, count: int) -> NDArray[np.bool_]:
         """Which of the frames 0 to `count` are there."""
         present = np.zeros(count, bool)
@@ -83,9 +88,7 @@ def loop_dimensions(
     list of Dimension
         T, P, Z or U, and these with a number for a second loop of one kind.
     """
-    numbered = int(stored.numbers.max(initial=-1)) + 1
-    if stored.rescue:
-        numbered = max(numbered, planned)
+    numbered = max(stored.numbered, planned) if stored.rescue else stored.numbered
     loops = experiment.loops
     explained = math.prod(loop.count for loop in loops)
     if not experiment.sound and explained != numbered:
@@ -93,7 +96,7 @@ def loop_dimensions(
         if numbered > 1:
             oddities.note("the experiment is damaged, so frames are numbered along U")
     elif not loops and numbered > 1:
-        oddities.note("no experiment arranges the frames, so they are numbered along U")
+        oddities.note("no loop arranges the frames, so they are numbered along U")
     if not loops:
         return [Dimension("U", numbered, None)] if numbered > 1 else []
     outer = loops[0].count

@@ -99,7 +99,8 @@ def read_picture_planes(picture: Branch, components: int) -> list[PicturePlane]:
     planes = []
     for number, (plane, count) in enumerate(zip(found, counts, strict=True)):
         setting = plane.whole("uiSampleIndex")
-        sample = settings.below(f"a{number if setting is None else setting}")
+        key = f"a{number if setting is None else setting}"
+        sample = settings.below(key, needed=bool(settings))
         planes.append(PicturePlane(plane.text("sDescription") or "", count, plane, sample))
     return planes
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from xarray_nd2.metadata.label import distinct_names, rounded_steps, text_array
+from xarray_nd2.metadata.label import distinct_names, rounded, rounded_steps, text_array
 from xarray_nd2.metadata.tree import MAX_MAGNITUDE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def position_axis(loop: Loop, dim: str, size: int) -> dict[str, Coordinate]:
         for index, point in enumerate(loop.items):
             place = point.number(f"dPos{upper}")
             places[index] = math.nan if place is None else origin + place
-        coordinates[f"stage_{axis}{number}"] = (dim,), places, stage_attrs(axis)
+        coordinates[f"stage_{axis}{number}"] = (dim,), rounded(places), stage_attrs(axis)
     return coordinates
 
 
@@ -83,11 +83,11 @@ def _name(point: Branch) -> str:
     return point.text("dPosName") or point.text("pPosName") or ""
 
 
-def stage_position(picture: Branch, axes: str = "xy") -> dict[str, Coordinate]:
+def stage_position(picture: Branch) -> dict[str, Coordinate]:
     """Where the stage was, in µm, by the metadata of the first frame, as far as that tells."""
-    places = {axis: picture.number(f"d{axis.upper()}Pos") for axis in axes}
+    places = {axis: picture.number(f"d{axis.upper()}Pos") for axis in "xy"}
     return {
-        f"stage_{axis}": ((), place, stage_attrs(axis))
+        f"stage_{axis}": ((), float(rounded(place)), stage_attrs(axis))
         for axis, place in places.items()
         if place is not None
     }

@@ -80,6 +80,11 @@ class Branch:
         self._note_lack(name, needed=needed)
         return None
 
+    def positive(self, name: str) -> float | None:
+        """A number above 0; files have 0 or less for what is not known."""
+        value = self.number(name)
+        return value if value and value > 0 else None
+
     def whole(self, name: str, *, needed: bool = False) -> int | None:
         """A whole number, below 2**63 and not below -2**63."""
         value = self.values.get(name)

@@ -38,7 +38,7 @@ MAX_METADATA_BYTES: Final = 256 * 1024 * 1024
 """Of one chunk of metadata."""
 _NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT_BYTES  # of a chunk at most, before its data
 _VALUE_BYTES: Final = 8  # of a table of float64
-_NO_VALUES: Final = np.empty(0)
+_TEXT_BYTES: Final = 512  # of a row of text
 _TABLE_CHUNKS: Final = (TIMES_CHUNK, *STAGE_CHUNKS.values())
 
 
@@ -105,24 +105,67 @@ def read_metadata_chunks(
     ranges = _ranges(reader, extents, names["attributes"], oddities)
     columns = {name: chunk_map.chunks[name] for name in _TABLE_CHUNKS if name in chunk_map.chunks}
     tables = _ranges(reader, columns, b"", oddities)
-    for axis, name in STAGE_CHUNKS.items():
-        if name in tables and reader.held(*tables[name]) is None:
-            # Other heights are not asked for, and x and y only tell whether anything was recorded.
-            start, stop = tables.pop(name)
-            if axis == "z":
-                rows = _rows_of_first_time(reader, names["experiment"], ranges, version, stored)
-                needed = start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES
-                tables[name] = start, min(stop, needed)
+    places = {name: tables.pop(name) for name in STAGE_CHUNKS.values() if name in tables}
+    heights = STAGE_CHUNKS["z"]
+    if heights in places:
+        rows = _rows_of_first_time(reader, names["experiment"], ranges, version, stored)
+        places = {name: _first_rows(reader, extent, rows) for name, extent in places.items()}
+        tables[heights] = places[heights]
     reader.prefetch([*ranges.values(), *tables.values(), *also])
     chunks, damaged = _descriptions(reader, ranges, names["attributes"], oddities)
-    found = {name: _table(reader, name, tables[name], oddities) for name in tables}
-    stage = {axis: found[name] for axis, name in STAGE_CHUNKS.items() if name in found}
     return MetadataChunks(
         build_skeleton(reader.read(0, SIGNATURE_BYTES), chunks),
         [part for part, name in names.items() if name in chunks],
         [part for part, name in names.items() if name in damaged],
-        FrameTables(found.get(TIMES_CHUNK, _NO_VALUES), stage),
+        FrameTables(
+            _times(reader, tables, oddities), _stage(reader, places, stored.numbered, oddities)
+        ),
     )
+
+
+def _times(
+    reader: FileReader, tables: dict[bytes, tuple[int, int]], oddities: Oddities
+) -> NDArray[np.float64]:
+    """Acquisition times; empty where the file has none."""
+    if TIMES_CHUNK not in tables:
+        return np.empty(0)
+    data, length = _table(reader, TIMES_CHUNK, tables[TIMES_CHUNK], oddities)
+    if length % _VALUE_BYTES or (not len(data) and length >= 0):
+        oddities.note(f"the chunk {TIMES_CHUNK.decode()} is damaged")
+    return data
+
+
+def _stage(
+    reader: FileReader, places: dict[bytes, tuple[int, int]], frames: int, oddities: Oddities
+) -> dict[str, NDArray[np.float64]]:
+    """Places of the stage at the first time point, by axis, if heights were recorded.
+
+    Where all heights are 0, x and y tell whether these are heights or stand for nothing.
+    """
+    if STAGE_CHUNKS["z"] not in places:
+        return {}
+    found: dict[str, NDArray[np.float64]] = {}
+    for axis in "zxy":
+        name = STAGE_CHUNKS[axis]
+        if name not in places or (found and found["z"].any()):
+            continue
+        column, length = _table(reader, name, places[name], oddities)
+        # Of another type, such as text, the column has other than 8 bytes for each frame.
+        if frames * _VALUE_BYTES <= length < frames * _TEXT_BYTES:
+            found[axis] = column
+        elif axis == "z":
+            if length >= 0:
+                oddities.note(f"the chunk {name.decode()} does not tell a height for each frame")
+            return {}
+    return found
+
+
+def _first_rows(reader: FileReader, extent: tuple[int, int], rows: int) -> tuple[int, int]:
+    """The part of a table that has its first rows; all of it where that is at hand."""
+    start, stop = extent
+    if reader.held(start, stop) is not None:
+        return extent
+    return start, min(stop, start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES)
 
 
 def _descriptions(
@@ -155,7 +198,7 @@ def _rows_of_first_time(
     stored: StoredFrames,
 ) -> int:
     """Rows of a table up to the last one of the first time point, by an experiment already at hand."""
-    every = int(stored.numbers.max(initial=-1)) + 1
+    every = stored.numbered
     if name not in ranges or reader.held(*ranges[name]) is None:
         return every
     try:
@@ -169,14 +212,18 @@ def _rows_of_first_time(
 
 def _table(
     reader: FileReader, name: bytes, extent: tuple[int, int], oddities: Oddities
-) -> NDArray[np.float64]:
-    """What was read of a table of float64; nothing if it is not where it is said to be."""
+) -> tuple[NDArray[np.float64], int]:
+    """Values of the part of a table of float64 that a range has, and the bytes of the whole table.
+
+    These are -1, and there are no values, where the chunk is not where it is said to be.
+    """
     try:
-        data = _data(reader, name, extent, whole=False)
+        begin, end, length = _data_extent(reader, name, extent)
     except ND2FormatError as error:
         oddities.note(str(error))
-        return _NO_VALUES
-    return np.frombuffer(data[: len(data) // _VALUE_BYTES * _VALUE_BYTES], "<f8")
+        return np.empty(0), -1
+    count = (min(end, extent[1]) - begin) // _VALUE_BYTES
+    return np.frombuffer(reader.read(begin, begin + count * _VALUE_BYTES), "<f8"), length
 
 
 def _ranges(
@@ -201,16 +248,20 @@ def _ranges(
     return ranges
 
 
-def _data(reader: FileReader, name: bytes, extent: tuple[int, int], *, whole: bool = True) -> bytes:
-    """Data of the chunk that starts a range; what of it is in the range if that need not be the whole."""
+def _data(reader: FileReader, name: bytes, extent: tuple[int, int]) -> bytes:
+    """Data of the chunk that starts a range."""
+    begin, end, _ = _data_extent(reader, name, extent)
+    return reader.read(begin, end)
+
+
+def _data_extent(reader: FileReader, name: bytes, extent: tuple[int, int]) -> tuple[int, int, int]:
+    """Where the data of the chunk that starts a range begin and end, and how many bytes they are."""
     start, stop = extent
     skip, length = parse_chunk_header(reader.read(start, stop), name, start)
     begin, end = start + skip, start + skip + length
-    if not whole:
-        end = min(end, stop)
     if end > reader.size or length > MAX_METADATA_BYTES:
         raise ND2FormatError(
             f"the chunk {name.decode('ascii', 'replace')!r} at byte {start} is said to end at "
             f"{end} of {reader.size}"
         )
-    return reader.read(begin, end) if begin < end else b""
+    return begin, end, length

@@ -1,4 +1,4 @@
-"""Labels that were found to be wrong, each with the right value."""
+"""Files that are odd in one way each, and their labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.damage import chunk_entries, chunk_parts, rewritten
 from tests.metadata.damaged import with_chunks
 from tests.metadata.trees import experiment, level, listed
 from xarray_nd2.metadata.focus import z_axis
-from xarray_nd2.metadata.times import time_axis
+from xarray_nd2.metadata.time_axis import time_axis
 from xarray_nd2.testing import write_nd2
 
 EXPERIMENT, TIMES = b"ImageMetadataLV!", b"CustomData|AcqTimesCache!"
@@ -69,7 +69,7 @@ def test_a_phase_of_enormous_size_takes_no_memory() -> None:
     phases = [{"dPeriod": 1000.0}, {"uiCount": 2**62, "dPeriod": 1000.0}]
     loop = experiment(level(8, uiCount=6, pPeriod=listed(*phases)))[0].loops[0]
     assert loop.count == 6
-    assert len(time_axis(loop, "T", 6, np.arange(6.0))[1]) == 6
+    assert len(time_axis(loop, "T", 6, np.arange(6.0)[:, None])[1]) == 6
 
 
 def test_times_always_rise() -> None:
@@ -160,8 +160,8 @@ def test_a_table_of_times_that_is_odd_is_told_of(table: list[float]) -> None:
 
 def test_a_step_of_a_tenth_is_within_a_tenth() -> None:
     loop = experiment(level(1, uiCount=4, dAvgPeriodDiff=1000.0))[0].loops[0]
-    early = time_axis(loop, "T", 4, np.array([0, 0.9, 1.9, 2.9]))[1]
-    late = time_axis(loop, "T", 4, np.array([0, 1.1, 2.1, 3.1]))[1]
+    early = time_axis(loop, "T", 4, np.array([[0], [0.9], [1.9], [2.9]]))[1]
+    late = time_axis(loop, "T", 4, np.array([[0], [1.1], [2.1], [3.1]]))[1]
     assert early.tolist() == late.tolist() == [0, 1, 2, 3]
 
 
