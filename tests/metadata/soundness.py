@@ -101,6 +101,7 @@ PARTS_OF_ATTRIBUTE: dict[str, set[str]] = {
     "numerical_aperture": {PICTURE},
     "refractive_index": {PICTURE},
     "zoom": {PICTURE},
+    "pixel_aspect_ratio": {PICTURE},
 }
 # Values that a reader may take at their word, so that other loops come without a warning.
 PLAUSIBLE_VALUES = ("bool", "zero")
