@@ -44,7 +44,17 @@ _MAX_OBJECTIVE_CHARACTERS: Final = 1000
 def image_attrs(
     attributes: Branch, picture: Branch, planes: Sequence[PicturePlane], pixel_um: float | None
 ) -> dict[str, Any]:
-    """Attributes of the variable ``image``."""
+    """Attributes of the variable ``image``, as far as the file tells.
+
+    Parameters
+    ----------
+    attributes, picture : Branch
+        The image attributes, and the metadata of the first frame.
+    planes : sequence of PicturePlane
+        Of the picture.
+    pixel_um : float or None
+        Height and width of a pixel.
+    """
     objective = planes[0].sample.below("pObjectiveSetting") if planes else picture.of({})
     aspect = picture.positive("dAspect")
     name = picture.text("wsObjectiveName") or objective.text("wsObjectiveName") or ""
@@ -75,7 +85,15 @@ def _magnification(objective: str) -> float | None:
 
 
 def file_attrs(version: tuple[int, int], picture: Branch, texts: Branch) -> dict[str, Any]:
-    """Attributes of the dataset: the format, the start, and the texts of the file."""
+    """Attributes of the dataset: the format, the start, and the texts of the file.
+
+    Parameters
+    ----------
+    version : tuple of int
+        Of the format.
+    picture, texts : Branch
+        The metadata of the first frame, and the texts.
+    """
     attrs = {"format": f"ND2 {version[0]}.{version[1]}"}
     start = first_frame_date(picture)
     if start is not None:

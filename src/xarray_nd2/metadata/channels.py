@@ -72,7 +72,20 @@ class _Point(IntEnum):
 
 
 def channel_coordinates(image: ImageShape, planes: Sequence[PicturePlane]) -> dict[str, Coordinate]:
-    """Coordinates along C and S: what the file says of each channel, NaN and "" where it does not."""
+    """Coordinates along C and S.
+
+    Parameters
+    ----------
+    image : ImageShape
+        Shape of the image.
+    planes : sequence of PicturePlane
+        What the file says of its channels.
+
+    Returns
+    -------
+    dict of str to (dims, values, attrs)
+        NaN and "" where the file does not say.
+    """
     names = distinct_names(channel_names(planes, image.channels))
     found = planes_of_channels(planes, image.channels)
 

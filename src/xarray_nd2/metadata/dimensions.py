@@ -33,7 +33,12 @@ _LOSSY_CODE: Final = 1
 
 
 def component_count(attributes: Branch) -> int:
-    """Values of a stored pixel, by the image attributes.
+    """Values of a stored pixel.
+
+    Parameters
+    ----------
+    attributes : Branch
+        The image attributes.
 
     Raises
     ------
@@ -64,6 +69,10 @@ def read_image_shape(
         Of the loops.
     stored : StoredFrames
         What the file holds.
+
+    Returns
+    -------
+    ImageShape
 
     Raises
     ------

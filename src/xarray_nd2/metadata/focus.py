@@ -142,13 +142,19 @@ def recorded_heights(
     frames = np.zeros(shape, np.int64)
     if loops:
         frames = np.ravel_multi_index(np.ix_(*steps), tuple(size for _, size in loops))
-    recorded = np.full(frames.shape, np.nan)
-    told = (frames < len(heights)) & present[frames]
-    recorded[told] = heights[frames[told]]
-    recorded[~(np.abs(recorded) < MAX_MAGNITUDE)] = np.nan
-    places = [columns[axis][: len(heights)] for axis in "xyz" if axis in columns]
-    some_place = any(np.nan_to_num(column).any() for column in places)
-    return recorded if some_place and np.isfinite(recorded).any() else None
+    recorded = _at(heights, frames, present)
+    places = [recorded, *(_at(columns[axis], frames, present) for axis in "xy" if axis in columns)]
+    is_some_place = any(np.nan_to_num(place).any() for place in places)
+    return recorded if is_some_place and np.isfinite(recorded).any() else None
+
+
+def _at(column: Floats, frames: NDArray[np.int64], present: NDArray[np.bool_]) -> Floats:
+    """Values of a column at some frames; NaN where it does not tell, or the file has no such frame."""
+    values = np.full(frames.shape, np.nan)
+    told = (frames < len(column)) & present[frames]
+    values[told] = column[frames[told]]
+    values[~(np.abs(values) < MAX_MAGNITUDE)] = np.nan
+    return values
 
 
 def stage_heights(

@@ -106,11 +106,11 @@ def read_metadata_chunks(
     columns = {name: chunk_map.chunks[name] for name in _TABLE_CHUNKS if name in chunk_map.chunks}
     tables = _ranges(reader, columns, b"", oddities)
     places = {name: tables.pop(name) for name in STAGE_CHUNKS.values() if name in tables}
-    heights = STAGE_CHUNKS["z"]
-    if heights in places:
+    if any(reader.held(*extent) is None for extent in places.values()):
         rows = _rows_of_first_time(reader, names["experiment"], ranges, version, stored)
-        places = {name: _first_rows(reader, extent, rows) for name, extent in places.items()}
-        tables[heights] = places[heights]
+        places = {name: _first_rows(extent, rows) for name, extent in places.items()}
+    if STAGE_CHUNKS["z"] in places:
+        tables[STAGE_CHUNKS["z"]] = places[STAGE_CHUNKS["z"]]
     reader.prefetch([*ranges.values(), *tables.values(), *also])
     chunks, damaged = _descriptions(reader, ranges, names["attributes"], oddities)
     return MetadataChunks(
@@ -147,7 +147,9 @@ def _stage(
     found: dict[str, NDArray[np.float64]] = {}
     for axis in "zxy":
         name = STAGE_CHUNKS[axis]
-        if name not in places or (found and found["z"].any()):
+        if name not in places or (
+            found and found["z"].any() and reader.held(*places[name]) is None
+        ):
             continue
         column, length = _table(reader, name, places[name], oddities)
         # Of another type, such as text, the column has other than 8 bytes for each frame.
@@ -160,11 +162,9 @@ def _stage(
     return found
 
 
-def _first_rows(reader: FileReader, extent: tuple[int, int], rows: int) -> tuple[int, int]:
-    """The part of a table that has its first rows; all of it where that is at hand."""
+def _first_rows(extent: tuple[int, int], rows: int) -> tuple[int, int]:
+    """The part of a table that has its first rows."""
     start, stop = extent
-    if reader.held(start, stop) is not None:
-        return extent
     return start, min(stop, start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES)
 
 
