@@ -163,10 +163,22 @@ def test_without_lines_there_is_no_laser() -> None:
     assert "pDeviceSetting" not in samples["a0"]
 
 
+# nd2's names of those that are not made of the same words.
+FLAGS_OF_ND2 = {
+    "DIC": "diContrast",
+    "laser scanning confocal": "laserScanConfocal",
+    "PMT": "pmt",
+    "transmitted light detector": "transmitDetector",
+    "non-descanned detector": "nonDescannedDetector",
+    "GaAsP": "gaasp",
+    "SoRa": "sora",
+}
+
+
 @pytest.mark.parametrize("word", MODALITY_BITS)
 def test_every_word_of_a_modality(word: str) -> None:
     head, *tail = word.split()
-    flag = head + "".join(part.capitalize() for part in tail)
+    flag = FLAGS_OF_ND2.get(word, head + "".join(part.capitalize() for part in tail))
     light = "brightfield" if word != "brightfield" else "fluorescence"
     with opened(pixels(5, 8), "YX", channels=[Channel("a", modality=[word, light])]) as read:
         assert set(channels_of(read)[0].microscope.modalityFlags) == {flag, light}
