@@ -334,7 +334,7 @@ def test_saves_as_zarr_and_netcdf(name: str, tmp_path: Path) -> None:
 def check_saving(ds: xr.Dataset, folder: Path) -> None:
     """Check that what is saved opens as it was, attributes included."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Consolidated metadata|The data type")
+        warnings.filterwarnings("ignore", "Consolidated metadata|The data type|The codec")
         for version in (2, 3):
             ds.to_zarr(folder / "run.zarr", mode="w", zarr_format=version)
             with xr.open_zarr(folder / "run.zarr") as copy:
