@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import s3fs
 import xarray as xr
 from botocore import UNSIGNED
+from fsspec.core import OpenFile
 
 from tests.io.checking_store import CheckingStore
 from tests.servers import Missing, nginx, tls
@@ -73,6 +75,15 @@ def test_honoured(options: dict[str, Any], store: CheckingStore) -> None:
 )
 def test_left_to_the_client(options: dict[str, Any], store: CheckingStore) -> None:
     read(store.options | options)
+    assert store.by() == ["client"]
+
+
+def test_a_derived_class(store: CheckingStore) -> None:
+    class Mine(s3fs.S3FileSystem):  # type: ignore[misc]
+        pass
+
+    file = OpenFile(Mine(**store.options), "bucket/run.nd2")
+    np.testing.assert_array_equal(xr.open_dataset(file, engine="nd2").image.values, FRAMES)
     assert store.by() == ["client"]
 
 

@@ -94,7 +94,7 @@ def round_trips(store: Store) -> Cost:
 def cpu_milliseconds(store: Store) -> float:
     """Time of the processor that one request takes in this process, with its share of a read."""
     store.put("one.nd2", measured_file())
-    options = {"storage_options": store.options, "max_gap": 0, "cache": False}
+    options: dict[str, Any] = {"storage_options": store.options, "max_gap": 0, "cache": False}
     image = xr.open_dataset(store.url("one.nd2"), engine="nd2", **options).image
     rows = image.isel(_EVERY_ROW)
     seconds = []
@@ -102,7 +102,8 @@ def cpu_milliseconds(store: Store) -> float:
         began = time.process_time()
         rows.values  # noqa: B018  (it reads)
         seconds.append(time.process_time() - began)
-    return min(seconds) / (image.sizes["T"] * image.sizes["Y"]) * 1e3
+    count: int = image.sizes["T"] * image.sizes["Y"]
+    return min(seconds) / count * 1e3
 
 
 def _seconds_of(act: Callable[[], object]) -> float:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from xarray_nd2.io import s3_options
-from xarray_nd2.io.failures import is_transient, status_of
+from xarray_nd2.io.failures import is_absence, is_transient, status_of
 from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody
 from xarray_nd2.io.redirects import GetRequest
@@ -53,8 +53,8 @@ class S3Transport(StreamTransport):
             try:
                 answer = await answer_over_http(url.get(headers))
             except Exception as error:
-                if is_transient(error) or status_of(error) == 416:
-                    raise
+                if is_transient(error) or is_absence(error) or status_of(error) == 416:
+                    raise  # the client would be told the same
                 was_refused = True
                 self._signed.forget(url)
                 if not url.was_accepted:

@@ -53,10 +53,16 @@ _ARGUMENTS_IN_URL: Final = frozenset({"VersionId"})
 
 
 def are_honoured(fs: Any) -> bool:
-    """Whether plain HTTP can do all that the options of an s3fs filesystem ask for."""
+    """Whether plain HTTP can do all that the options of an s3fs filesystem ask for.
+
+    Of a class that is derived from s3fs's nobody knows what it does.
+    """
+    from s3fs import S3FileSystem
+
     config = fs.config_kwargs
     return (
-        _HONOURED_OPTIONS.issuperset(fs.storage_options)
+        type(fs) is S3FileSystem
+        and _HONOURED_OPTIONS.issuperset(fs.storage_options)
         and _HONOURED_CLIENT_OPTIONS.issuperset(fs.client_kwargs)
         and isinstance(fs.client_kwargs.get("verify"), (bool, str, type(None)))
         and _HONOURED_CONFIG.issuperset(config)
