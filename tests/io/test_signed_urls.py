@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import logging
+import os
 import pickle
 import time
 import traceback
@@ -28,6 +29,7 @@ from tests.io.checking_store import (
     CheckingStore,
     error_answer,
 )
+from tests.io.test_process import in_fork
 from xarray_nd2 import ND2NotFoundError, ND2PermissionError, ND2SourceError
 from xarray_nd2.io import signed_urls
 from xarray_nd2.testing import Fault, RangeServer, S3Server, write_nd2
@@ -114,6 +116,20 @@ def test_a_users_filesystem_is_not_even_connected(store: CheckingStore) -> None:
     check(xr.open_dataset(OpenFile(fs, "bucket/run.nd2"), engine="nd2").image)
     assert store.by() == ["url"]
     assert dict(vars(fs)) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("way", ["url", "filesystem"])
+def test_forks_sign_for_themselves(way: str, store: CheckingStore) -> None:
+    image = open_image(store)
+    if way == "filesystem":
+        fs = s3fs.S3FileSystem(**store.options)
+        image = xr.open_dataset(OpenFile(fs, "bucket/run.nd2"), engine="nd2", cache=False).image
+    check(image)
+    assert in_fork(lambda: image.isel(T=1).values, FRAMES[1])
+    check(image)
+    assert store.by() == ["url"]
 
 
 def test_requester_pays(store: CheckingStore) -> None:
