@@ -22,6 +22,7 @@ GROUP_NAMES = (
     "opening",
     "crops",
     "frames",
+    "stores",
     "gaps",
     "changes",
     "rois",

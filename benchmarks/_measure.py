@@ -60,7 +60,11 @@ class Times:
 
 
 def in_turns(
-    contenders: Mapping[str, Contender], repetitions: int, *, warm: bool = True
+    contenders: Mapping[str, Contender],
+    repetitions: int,
+    *,
+    warm: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:
     """Time contenders in turns, so that what disturbs the machine disturbs all of them.
 
@@ -74,6 +78,8 @@ def in_turns(
         Times to take of each.
     warm : bool
         Whether to run each once before; for what takes long it makes little difference.
+    clock : callable
+        Tells the time in seconds: of the clock, or of the processor.
 
     Returns
     -------
@@ -86,7 +92,7 @@ def in_turns(
     for turn in range(-1 if warm else 0, repetitions):
         # In any order, since each leaves the machine and its connections in some state to the next.
         for name in order.sample(names, len(names)) if turn > 0 else names:
-            result, taken = _time_once(contenders[name])
+            result, taken = _time_once(contenders[name], clock)
             if turn >= 0:
                 seconds[name].append(taken)
             if turn <= 0 and isinstance(result, np.ndarray):
@@ -98,13 +104,13 @@ def in_turns(
     return {name: Times(tuple(values)) for name, values in seconds.items()}
 
 
-def _time_once(contender: Contender) -> tuple[Any, float]:
+def _time_once(contender: Contender, clock: Callable[[], float]) -> tuple[Any, float]:
     state = contender.prepare()
     try:
         gc.collect()
-        began = time.perf_counter()
+        began = clock()
         result = contender.run(state)
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
     finally:
         if hasattr(state, "close"):
             state.close()

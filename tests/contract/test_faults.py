@@ -130,11 +130,14 @@ def test_lasting_failures_are_not_tried_again(
     server.faults = lambda *_: Fault(status)
     with pytest.raises(error, match=re.escape(target)):
         ds.image.isel(T=3).load()
-    assert server.log.requests == 1
+    # A signed URL may have ended: another one is tried, and then the client.
+    ways = 3 if (way, status) == ("s3", 403) else 1
+    assert server.log.requests == ways
     if status != 416:
+        server.log.clear()
         with pytest.raises(error, match=re.escape(target)):
             xr.open_dataset(target, engine="nd2", **options)
-        assert server.log.requests <= 3  # both ends of the file were asked for
+        assert server.log.requests <= 2 * ways  # both ends of the file were asked for
 
 
 @pytest.mark.parametrize("way", ["http", "s3"])

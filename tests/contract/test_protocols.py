@@ -480,7 +480,7 @@ def test_a_certificate_that_is_not_trusted(
 @pytest.mark.parametrize("name", FIXTURES)
 def test_requests_are_as_documented(name: str, request: pytest.FixtureRequest) -> None:
     counted = measure.requests(request.getfixturevalue(FIXTURES[name]))
-    _, _, _, another, _, crop = measure.table()[name]
+    _, _, _, another, _, crop, _ = measure.table()[name]
     assert (another, crop) == tuple(f"{n or '?'}" for n in (counted.another, counted.crop))
 
 

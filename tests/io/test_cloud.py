@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import fsspec
 import numpy as np
@@ -93,9 +94,7 @@ def test_what_a_user_changes_later_counts(options: dict[str, Any], s3: S3Server)
     answer = s3.answer
 
     def answer_and_note(asked: Any) -> Any:
-        seen.append(
-            f"{asked.headers.get('authorization')} {asked.headers.get('x-amz-request-payer')}"
-        )
+        seen.append(f"{unquote(asked.target)} {asked.headers.get('x-amz-request-payer')}")
         return answer(asked)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -108,7 +107,7 @@ def test_what_a_user_changes_later_counts(options: dict[str, Any], s3: S3Server)
             seen.clear()
             ds = xr.open_dataset(OpenFile(fs, "bucket/own.nd2"), engine="nd2")
             assert seen
-            assert all(f"{key}/" in text for text in seen)
+            assert all(f"X-Amz-Credential={key}/" in text for text in seen)
         fs.req_kw["RequestPayer"] = "requester"
         seen.clear()
         ds.image.load()

@@ -1,4 +1,4 @@
-"""What a protocol costs, measured at the wire: requests, and round trips.
+"""What a protocol costs: requests and round trips, measured at the wire, and the client's processor.
 
 ``python -m tests.servers.measure`` starts all servers and writes the table of
 ``docs/protocols.md``; ``tests/contract/test_protocols.py`` compares its requests with that table.
@@ -31,6 +31,8 @@ TABLE_PATH = Path(__file__).parents[2] / "docs" / "protocols.md"
 CROP_ROWS = 64
 _CROP_INDEXERS: dict[str, Any] = {"T": 3, "Y": slice(60, 60 + CROP_ROWS), "X": slice(40, 90)}
 _WIRE_DELAY_SECONDS = 0.5  # in each direction: much, next to the work of the client
+_EVERY_ROW: dict[str, Any] = {"X": slice(40, 90)}
+_CPU_REPETITIONS = 7
 _TIMING_REPETITIONS = 2  # the shortest counts, for a busy machine only ever adds to it
 
 
@@ -89,6 +91,21 @@ def round_trips(store: Store) -> Cost:
     )
 
 
+def cpu_milliseconds(store: Store) -> float:
+    """Time of the processor that one request takes in this process, with its share of a read."""
+    store.put("one.nd2", measured_file())
+    options: dict[str, Any] = {"storage_options": store.options, "max_gap": 0, "cache": False}
+    image = xr.open_dataset(store.url("one.nd2"), engine="nd2", **options).image
+    rows = image.isel(_EVERY_ROW)
+    seconds = []
+    for _ in range(_CPU_REPETITIONS):
+        began = time.process_time()
+        rows.values  # noqa: B018  (it reads)
+        seconds.append(time.process_time() - began)
+    count: int = image.sizes["T"] * image.sizes["Y"]
+    return min(seconds) / count * 1e3
+
+
 def _seconds_of(act: Callable[[], object]) -> float:
     began = time.perf_counter()
     act()
@@ -133,20 +150,20 @@ def _serve_http(folder: Path) -> Iterator[Store]:
         yield servers.http
 
 
-def table_row(name: str, counted: Cost, trips: Cost) -> str:
-    """A line of the table."""
+def table_row(name: str, counted: Cost, trips: Cost, cpu: float) -> str:
+    """A line of the table; the processor's time in milliseconds."""
     cells = [
         f"{max(1, getattr(trips, part)):.0f} | {getattr(counted, part) or '?'}"
         for part in ("first", "another", "crop")
     ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {name} | {' | '.join(cells)} | {cpu:.2f} ms |"
 
 
 def table() -> dict[str, tuple[str, ...]]:
     """The table as it is documented: cells by name of the protocol."""
     lines = re.findall(r"^\| (.*) \|$", TABLE_PATH.read_text("utf-8"), re.M)
     cells = [tuple(line.split(" | ")) for line in lines]
-    return {first: rest for first, *rest in cells if len(rest) == 6}  # type: ignore[misc]
+    return {first: rest for first, *rest in cells if len(rest) == 7}  # type: ignore[misc]
 
 
 def main() -> None:
@@ -158,12 +175,13 @@ def main() -> None:
         ):
             try:
                 with serve(Path(folder) / str(number)) as store:
-                    lines.append(table_row(name, requests(store), round_trips(store)))
+                    costs = requests(store), round_trips(store), cpu_milliseconds(store)
+                    lines.append(table_row(name, *costs))
             except Missing as reason:
                 sys.exit(str(reason))
             print(lines[-1])
     text = TABLE_PATH.read_text("utf-8")
-    rule = "|---" * 7 + "|\n"
+    rule = "|---" * 8 + "|\n"
     before, _, rest = text.partition(rule)
     after = rest[rest.index("\n\n") :]
     TABLE_PATH.write_text(before + rule + "\n".join(lines) + after, "utf-8")

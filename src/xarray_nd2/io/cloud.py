@@ -1,7 +1,7 @@
 """Reading ranges from the object stores of three clouds, by fsspec's filesystems for them.
 
 Every answer of these stores tells the size and the entity tag of the object. The filesystems' own
-`cat_file` drops them, so their clients are called here.
+`cat_file` drops them, so the stores are asked here, over HTTP or by their clients.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from xarray_nd2.io import s3_options
+from xarray_nd2.io.failures import is_absence, is_transient, status_of
 from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody
 from xarray_nd2.io.redirects import GetRequest
+from xarray_nd2.io.signed_urls import SignedObject
 from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
@@ -22,11 +25,11 @@ if TYPE_CHECKING:
     from xarray_nd2.io.patience import Patience
 
 _BLOCK_BYTES: Final = 256 * 1024  # of a body, taken at once
-_BOTOCORE_MAX_CONNECTIONS: Final = 10  # unless its user says otherwise
+MAX_SIGNATURES: Final = 2  # for one request: one, and another where the one may have ended
 
 
 class S3Transport(StreamTransport):
-    """An object of an S3 store, by s3fs."""
+    """An object of an S3 store: by a signed URL, or where that cannot serve by the client of s3fs."""
 
     kind = "s3"
     # How it was uploaded, which some stores repeat on the object itself.
@@ -35,18 +38,50 @@ class S3Transport(StreamTransport):
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__(fs)
         self._bucket, self._key, self._version = fs.split_path(path)
+        self._signed = SignedObject(fs, self._bucket, self._key, self._version)
 
     async def _max_connections(self) -> int:
-        limit = self._fs.config_kwargs.get("max_pool_connections", _BOTOCORE_MAX_CONNECTIONS)
-        return int(limit)
+        return s3_options.max_connections(self._fs)
 
     async def _ask(self, range_header: str) -> StreamedAnswer:
-        version = {"VersionId": self._version} if self._version else {}
+        headers = {"Range": range_header} | NOT_ENCODED
+        was_refused = False
+        for _ in range(MAX_SIGNATURES):
+            url = await self._signed.url()
+            if url is None:
+                break
+            try:
+                answer = await answer_over_http(url.get(headers))
+            except Exception as error:
+                if is_transient(error) or is_absence(error) or status_of(error) == 416:
+                    raise  # the client would be told the same
+                was_refused = True
+                self._signed.forget(url)
+                if not url.was_accepted:
+                    break  # another one would be no better
+            else:
+                url.was_accepted = True
+                return answer
+        answer = await self._ask_client(range_header)
+        if was_refused:
+            self._signed.leave_to_client()
+        return answer
+
+    async def _ask_client(self, range_header: str) -> StreamedAnswer:
+        """Answer to the client, whose word is the last."""
+        from botocore.exceptions import ClientError
+        from s3fs.errors import translate_boto_error
+
         await self._fs.set_session()
-        # Until s3fs has a public call that gives the headers of a range along with its bytes.
-        response = await _with_one_attempt(self._fs)._call_s3(  # noqa: SLF001
-            "get_object", Bucket=self._bucket, Key=self._key, Range=range_header, **version
-        )
+        client = await self._fs.get_s3(self._bucket)
+        asked = s3_options.asked_arguments(self._fs, self._version)
+        arguments = s3_options.arguments_of_get(client, asked)
+        try:
+            response = await client.get_object(
+                **arguments, Bucket=self._bucket, Key=self._key, Range=range_header
+            )
+        except ClientError as error:
+            raise translate_boto_error(error) from error
         told = response["ResponseMetadata"]
         body = response["Body"]
         # The headers as they came, where one may be repeated.
@@ -54,18 +89,6 @@ class S3Transport(StreamTransport):
         blocks = body.iter_chunks(_BLOCK_BYTES)
         close = partial(body.__aexit__, None, None, None)
         return StreamedAnswer(told["HTTPStatusCode"], headers, blocks, close)
-
-
-def _with_one_attempt(fs: Any) -> Any:
-    """The filesystem as it is now, but that it makes one attempt instead of five.
-
-    Who calls it tries again, and with patience. It shares all that the filesystem has, such as its
-    session and credentials, and leaves it as it is, since its user may use it elsewhere.
-    """
-    # Until s3fs takes the number as an argument. Its copy would be the very instance.
-    view = object.__new__(type(fs))
-    vars(view).update(vars(fs), retries=1)
-    return view
 
 
 class GCSTransport(StreamTransport):

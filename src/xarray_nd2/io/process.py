@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
@@ -60,6 +60,7 @@ class Process:
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
         self.warned_of: set[str] = set()
+        self._beside: dict[int, Any] = {}
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, Slots] = WeakKeyDictionary()
         self._observers = functools.lru_cache(MAX_OBSERVED_LINKS)(_new_observer)
         self._lock = threading.Lock()
@@ -71,6 +72,20 @@ class Process:
     def observer(self, kind: str, host: str) -> LinkObserver:
         """Observer of the link of some kind to a host."""
         return self._observers(kind, host)
+
+    def kept_beside(self, fs: Any, make: Callable[[], T]) -> T:
+        """What goes with one filesystem, made when it is first asked for.
+
+        Only the very same one has it: filesystems are equal that were made by the same arguments, at a
+        time of other credentials. It must not hold the filesystem, with which it is let go of.
+        """
+        key = id(fs)
+        with self._lock:
+            if key not in self._beside:
+                self._beside[key] = make()
+                finalize(fs, self._beside.pop, key, None).atexit = False
+            kept: T = self._beside[key]
+        return kept
 
     def keep_connection(self, key: Hashable, connection: object) -> None:
         """Keep a connection for the next read, and forget the oldest of too many."""

@@ -124,7 +124,7 @@ class GetRequest:
         options = {"timeout": session.timeout} | self._options_elsewhere
         if session.trust_env and "proxy" not in options:
             # The session would look for passwords as well, in the file ``.netrc``.
-            options["proxy"] = _proxy_of_environment(url)
+            options["proxy"] = proxy_of_environment(url)
         async with aiohttp.ClientSession(
             connector=session.connector,
             connector_owner=False,
@@ -133,7 +133,8 @@ class GetRequest:
             return await bare.get(url, headers=headers, **options)
 
 
-def _proxy_of_environment(url: URL) -> str | None:
+def proxy_of_environment(url: URL) -> str | None:
+    """Proxy that the environment names for a URL."""
     if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
         return None
     return urllib.request.getproxies().get(url.scheme)

@@ -7,6 +7,7 @@ import io
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 from xarray_nd2.testing.answers import Answer
 from xarray_nd2.testing.loopback import Loopback
@@ -136,9 +137,12 @@ class S3Server(Loopback):
         conditions = {name for name in asked.headers if name.startswith("if-")}
         if "if-match" in conditions and asked.headers["if-match"] == stored.etag:
             conditions.remove("if-match")
-        readable = "authorization" in asked.headers or stored.acl.public_read
+        query = {name.lower() for name in parse_qs(urlsplit(asked.target).query)}
+        signed = "authorization" in asked.headers or "x-amz-signature" in query
+        readable = signed or stored.acl.public_read
         plain = bucket.policy is None and stored.storage_class == "STANDARD"
-        if "?" in asked.target or conditions or not (readable and plain):
+        has_more = any(not name.startswith("x-amz-") for name in query)
+        if has_more or conditions or not (readable and plain):
             return None
         start, stop = asked.range
         with stored.lock:
