@@ -172,6 +172,7 @@ DEFAULT_LINKS = {
     "http": Link(latency=0.02, bandwidth=100e6, overhead=0.0004),
     "s3": Link(latency=0.03, bandwidth=100e6, overhead=0.001),
     "other": Link(latency=0.03, bandwidth=100e6, overhead=0.0008),
+    "share": Link(latency=0.003, bandwidth=100e6, overhead=0.0003),  # in the same building
     # At hand: nothing travels, so a gap costs nothing but the bytes that are copied over it.
     "direct": Link(latency=0.0, bandwidth=2e9, overhead=0.00002),
 }
