@@ -28,6 +28,7 @@ GROUP_NAMES = (
     "lossless",
     "small",
     "local",
+    "shares",
     "memory",
     "late",
     "patience",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,6 @@ from xarray_nd2.io.choose import connect
 from xarray_nd2.io.local import LocalFile
 from xarray_nd2.io.mounted import MountedFile
 from xarray_nd2.io.mounts import Mount, find_mount, mount_of, parse_statfs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LABORATORY = r"""
 21 27 0:20 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - proc proc rw
@@ -103,30 +99,49 @@ def test_links_are_followed(tmp_path: Path) -> None:
         mount_of(str(tmp_path / "none"))
 
 
-def test_a_path_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And those that are not there again, for a share may be mounted meanwhile."""
+def test_a_folder_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But again where no file was found, for a share may be mounted meanwhile."""
     path = tmp_path / "run.nd2"
     looked = []
 
     def look(at: str) -> Mount:
         looked.append(at)
-        os.stat(at)  # noqa: PTH116
         return Mount("/", "nfs")
 
     monkeypatch.setattr(choose, "mount_of", look)
-    for _ in range(2):
-        assert isinstance(connect(str(path), {}), LocalFile)
+    assert isinstance(connect(str(path), {}), LocalFile)
+    assert looked == []
     path.touch()
     kept = connect(str(path), {})
     assert isinstance(kept, MountedFile)
     assert connect(str(path), {}) is kept
-    assert looked == [str(path)] * 3
+    (tmp_path / "other.nd2").touch()
+    assert isinstance(connect(str(tmp_path / "other.nd2"), {}), MountedFile)
+    assert looked == [str(tmp_path)]
+
+
+def test_links_from_a_disk_to_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "run.nd2").touch()
+    (tmp_path / "link.nd2").symlink_to(tmp_path / "share" / "run.nd2")
+    (tmp_path / "run.nd2").touch()
+
+    def look(at: str) -> Mount:
+        kind = "nfs" if "share" in Path(at).resolve().parts else "ext4"
+        return Mount("/", kind)
+
+    monkeypatch.setattr(choose, "mount_of", look)
+    for _ in range(2):
+        assert isinstance(connect(str(tmp_path / "run.nd2"), {}), LocalFile)
+        assert isinstance(connect(str(tmp_path / "link.nd2"), {}), MountedFile)
+        assert isinstance(connect(str(tmp_path / "share" / "run.nd2"), {}), MountedFile)
 
 
 def test_what_does_not_answer_is_taken_for_a_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, answered = str(tmp_path / "run.nd2"), threading.Event()
+    (tmp_path / "run.nd2").touch()
 
     def look(_: str) -> Mount:
         answered.wait(60)

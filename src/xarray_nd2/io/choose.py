@@ -136,18 +136,32 @@ def _file_at(path: str) -> Chosen:
 
 
 def _mount(path: str) -> Mount:
-    """Where a path is mounted; what does not answer, or fails, is taken for a share."""
+    """Where a path is mounted, kept for its folder, and for itself where it is a link.
+
+    What does not answer, or fails, is taken for a share.
+    """
     process = this_process()
-    mount = process.mounts.get(path)
-    if mount is None:
-        try:
-            mount = start_read_thread(mount_of, path).result(MAX_MOUNT_LOOK_SECONDS)
-        except FileNotFoundError:
-            return DISK_MOUNT  # whoever opens it is told
-        except OSError:
-            return UNKNOWN_MOUNT
-        process.keep_mount(path, mount)
+    mount = UNKNOWN_MOUNT
+    for place in (os.path.dirname(path), path):  # noqa: PTH120
+        known = process.mounts.get(place)
+        if known is None:
+            try:
+                looking = start_read_thread(_mount_of_file, path, place)
+                known = looking.result(MAX_MOUNT_LOOK_SECONDS)
+            except FileNotFoundError:
+                return DISK_MOUNT  # whoever opens it is told; a share may be mounted there later
+            except OSError:
+                return UNKNOWN_MOUNT
+            process.keep_mount(place, known)
+        mount = known
+        if mount.is_share or not os.path.islink(path):  # noqa: PTH114
+            break
     return mount
+
+
+def _mount_of_file(path: str, place: str) -> Mount:
+    os.lstat(path)  # it is there
+    return mount_of(place)
 
 
 def _new_connection(target: str | tuple[Any, str], storage_options: Mapping[str, Any]) -> Chosen:

@@ -32,7 +32,7 @@ MAX_CONCURRENCY: Final = 64
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024  # several times what any link holds
 MAX_CONNECTIONS: Final = 256
 MAX_OBSERVED_LINKS: Final = 256
-MAX_KNOWN_MOUNTS: Final = 4096  # paths of which it is known where they are mounted
+MAX_KNOWN_MOUNTS: Final = 4096  # folders of which it is known where they are mounted
 MAX_CACHED_FRAME_BYTES: Final = 128 * 1024 * 1024
 
 
@@ -53,7 +53,7 @@ class Process:
     frame_cache : FrameCache
         Inflated frames.
     mounts : dict
-        Where paths are mounted, as far as that is known; see `keep_mount`.
+        Where folders and links are mounted, as far as that is known; see `keep_mount`.
     warned_of : set of str
         What was warned of once and is not to be warned of again.
     """
