@@ -111,8 +111,8 @@ class Files:
         """Zarr copy of the large frame, in chunks of 256² pixels."""
         path = self.folder / "huge-tiles.zarr"
         side = self.huge_side
-        array = _new_zarr(path, {"Y": side, "X": side}, (256, 256))
-        array[:] = _stamped(1, side)(0)[0]
+        array = _new_zarr(path, {"C": 1, "Y": side, "X": side}, (1, 256, 256))
+        array[:] = _stamped(1, side)(0)
         _consolidate(path)
         return path
 

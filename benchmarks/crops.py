@@ -150,8 +150,9 @@ def _time_in_cloud(bench: Bench, path: Path, crop: dict[str, Any], what: str) ->
 
 
 def crop_by_nd2(file: Any, crop: dict[str, Any]) -> Any:
-    """Read a frame with nd2 and copy a crop of it."""
-    return file.read_frame(crop.get("T", 0))[..., crop["Y"], crop["X"]].copy()
+    """Read a frame with nd2 and copy a crop of it, along C too where there is one channel."""
+    frame = file.read_frame(crop.get("T", 0))
+    return frame.reshape(-1, *frame.shape[-2:])[:, crop["Y"], crop["X"]].copy()
 
 
 def crop_by_label(image: Any, crop: dict[str, Any]) -> Any:

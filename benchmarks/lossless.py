@@ -84,5 +84,5 @@ def _time_reading(
 
 def _read_by_nd2(file: Any, crop: dict[str, Any]) -> Any:
     if "Y" in crop:
-        return file.read_frame(crop["T"])[crop["Y"]].copy()
-    return np.stack([file.read_frame(t) for t in range(crop["T"].stop)])
+        return file.read_frame(crop["T"])[None, crop["Y"]].copy()
+    return np.stack([file.read_frame(t)[None] for t in range(crop["T"].stop)])

@@ -135,7 +135,7 @@ def _content(frames: np.ndarray) -> bytes:
 
 
 def _check(ds: xr.Dataset, frames: np.ndarray) -> None:
-    np.testing.assert_array_equal(ds.image.values, frames)
+    np.testing.assert_array_equal(ds.image.squeeze("C").values, frames)
 
 
 def _seconds(act: Callable[[], object], *, fails: bool = False) -> float:

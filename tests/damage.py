@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,23 +266,39 @@ def examine(data: bytes, **options: Any) -> str:
     """Open and read: "read", or the name of an error that says the file is at fault.
 
     Every other exception is a failure, and so is an error for want of memory: what was asked for
-    should have been refused before.
+    should have been refused before. And so is every warning that is not for the user.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    return str(examine_closely(data, **options)["outcome"])
+
+
+def examine_closely(data: bytes, **options: Any) -> dict[str, Any]:
+    """The outcome; what was read and what the user is warned of, or the message of the error.
+
+    Of the image these are the dimensions, the names of the first channels and a checksum of all pixels.
+    """
+    found: dict[str, Any] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
             ds = xr.open_dataset(io.BytesIO(data), engine="nd2", **options)
-            _read_image(ds)
-    except (ND2FormatError, ND2UnsupportedError) as error:
-        refused = error
-    else:
-        return "read"
+            found["dims"] = "".join(map(str, ds.image.dims))
+            found["channels"] = ds.C.values[:8].tolist()
+            found["checksum"] = _read_image(ds)
+        except (ND2FormatError, ND2UnsupportedError) as error:
+            refused: Exception | None = error
+        else:
+            refused = None
+    told = [str(one.message) for one in caught]
+    assert {one.category for one in caught} <= {UserWarning}, told
+    if refused is None:
+        return found | {"outcome": "read", "warnings": told}
     assert not isinstance(refused.__cause__, MemoryError), refused
     assert str(refused).startswith("<BytesIO>: "), refused
-    return type(refused).__name__
+    return {"outcome": type(refused).__name__, "message": str(refused)}
 
 
-def _read_image(ds: xr.Dataset) -> None:
+def _read_image(ds: xr.Dataset) -> int | None:
+    """Read an image, or the corners of a large one; a checksum if it was all of it."""
     image = ds.image
     json.dumps([ds.attrs, image.attrs])
     for name, coordinate in ds.coords.items():
@@ -291,9 +308,10 @@ def _read_image(ds: xr.Dataset) -> None:
         for end in (slice(0, 1), slice(-1, None)):
             corner = image.isel(dict.fromkeys(image.dims, end))
             assert corner.values.shape == (1,) * image.ndim
-        return
+        return None
     assert image.values.shape == image.shape
     assert image.values.dtype == image.dtype
+    return zlib.crc32(image.values.tobytes())
 
 
 def _examine_all(paths: list[str], first: int, count: int) -> None:
@@ -308,13 +326,13 @@ def _examine_all(paths: list[str], first: int, count: int) -> None:
             faulthandler.dump_traceback_later(120, exit=True)
             began = time.process_time()
             try:
-                outcome = examine(copy, rescue=seed % 3 == 0)
+                found = examine_closely(copy, rescue=seed % 3 == 0)
             except BaseException as error:  # noqa: BLE001
-                outcome = f"FAILED {type(error).__name__}: {error}"[:300]
+                found = {"outcome": f"FAILED {type(error).__name__}: {error}"[:300]}
             seconds = time.process_time() - began
             peak = peak_memory_bytes() // 2**20
             case = {"file": Path(path).name, "seed": seed, "damage": name}
-            print(json.dumps(case | {"outcome": outcome, "seconds": seconds, "MiB": peak}))
+            print(json.dumps(case | found | {"seconds": seconds, "MiB": peak}))
     faulthandler.cancel_dump_traceback_later()
 
 

@@ -28,7 +28,17 @@ class Variant:
 
     @property
     def dims(self) -> str:
+        """As written."""
         return "".join(self.sizes)
+
+    @property
+    def delivered_dims(self) -> tuple[str, ...]:
+        """As read: there is always a C, before Y."""
+        return tuple(self.dims if "C" in self.dims else self.dims.replace("Y", "CY"))
+
+    @property
+    def delivered_sizes(self) -> dict[str, int]:
+        return {dim: self.sizes.get(dim, 1) for dim in self.delivered_dims}
 
     def pixels(self) -> NDArray[Any]:
         """Every pixel differs from its neighbours along every axis."""
@@ -40,12 +50,12 @@ class Variant:
         return numbers.astype(np.int64).astype(dtype)
 
     def expected(self) -> NDArray[Any]:
-        """Pixels as they are read: zeros where a frame is missing."""
+        """Pixels as they are read: along C, too, and zeros where a frame is missing."""
         pixels = self.pixels()
         loops = [self.sizes[dim] for dim in loop_dims(self.sizes)]
         for index in self.options.get("missing", ()):
             pixels[np.unravel_index(index, loops)] = 0
-        return pixels
+        return pixels.reshape(tuple(self.delivered_sizes.values()))
 
     def write(self, path: Path) -> Path:
         write_nd2(path, self.pixels(), self.dims, **self.options)

@@ -19,7 +19,8 @@ from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without
 from xarray_nd2.io.patience import PATIENCE_SECONDS
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.io.urls import looks_like_nd2
+from xarray_nd2.io.urls import file_name, looks_like_nd2
+from xarray_nd2.memory import keep_in_memory
 from xarray_nd2.open.opening import open_nd2
 from xarray_nd2.read.blocks import preferred_blocks
 
@@ -88,15 +89,21 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             so that a changed object is not taken for the one before.
         rescue : bool, default False
             Open what is left of a file that lost its end, such as one whose acquisition was cut
-            short: its chunks are looked for from the start. Frames that are not found are missing;
-            where the experiment that arranges them is lost, they are numbered along ``U``. What was
-            lost is told in a warning and in the attribute ``rescued``.
+            short: its chunks are looked for from the start. Frames that are not found are missing.
+            What was lost is told in a warning and in the attribute ``rescued``.
 
         Returns
         -------
         xarray.Dataset
-            Variable ``image`` with dimensions for the loops in the order of the file (T, P, Z),
-            then C, Y, X, S; dtype as stored.
+            Variable ``image`` with dimensions for the loops in the order of the file (T, P, Z, and
+            U for any other), then C, Y, X, and S of colour: red, green, blue(, alpha); dtype as
+            stored. Its coordinates are in memory.
+
+        Warns
+        -----
+        UserWarning
+            Frames are missing, or some of the metadata is odd or damaged: what it says is left out,
+            and its labels are neutral.
 
         Raises
         ------
@@ -136,7 +143,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         )
         dataset = _dataset(opened, array)
         dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-        return dataset.drop_vars(dropped & set(dataset.variables))
+        return keep_in_memory(dataset.drop_vars(dropped & set(dataset.variables)))
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether this looks like an ND2: by its name, or an open file by how it starts."""
@@ -181,16 +188,24 @@ def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
         coordinates["frame_valid"] = (
             tuple(name for name, _ in layout.loops),
             ~missing.reshape(layout.loop_shape),
-            {"units": "1", "long_name": "whether the file has the frame"},
+            {"long_name": "whether the file has the frame"},
         )
+    name = opened.source.name
+    attrs: dict[str, Any] = {
+        "title": file_name(name),
+        "source": name,
+        "file_bytes": opened.source.size,
+    }
+    if opened.rescued:
+        attrs["rescued"] = opened.rescued
+        warn_user(f"{opened.source.name}: {opened.rescued}")
+    if opened.oddities:
+        warn_user(f"{opened.source.name}: some of the metadata is odd: {opened.oddities}")
     dataset = xr.Dataset(
         {"image": image},
         coords=coordinates,
-        attrs={"source": opened.source.name, **metadata.file_attrs},
+        attrs=attrs | metadata.file_attrs,
     )
-    if opened.rescued:
-        dataset.attrs["rescued"] = opened.rescued
-        warn_user(f"{opened.source.name}: {opened.rescued}")
     # Set here so that xarray does not put a signed URL there.
     dataset.encoding["source"] = opened.source.name
     return dataset

@@ -76,6 +76,53 @@ def test_opening(
     assert http.log.round_trips <= trips
 
 
+STACKS = {"T": 500, "Z": 10, "Y": 8, "X": 8}  # 5000 frames: a table takes 40 kB, the map 165 kB
+
+
+def columns_of_stacks(*names: str) -> dict[str, np.ndarray]:
+    """Recorded columns, in this order in the file; Z rises by 2 µm a plane, and later by 1 µm a time."""
+    rows = np.arange(float(STACKS["T"] * STACKS["Z"]))
+    rising = 2 * (rows % STACKS["Z"]) + np.floor(rows / STACKS["Z"])
+    return {name: rising + 100 if name == "Z" else rows for name in names}
+
+
+def test_heights_far_from_the_end(folder: Path, http: RangeServer) -> None:
+    """Of the table those of the first time point are read, together with the other metadata."""
+    others, behind = ("A", "B", "C", "D"), ("X", "Y", "E", "F", "G", "H")
+    costs = {}
+    for name, columns in (("without", (*others, *behind)), ("with", (*others, "Z", *behind))):
+        path = sparse_file(
+            folder / f"heights-{name}.nd2",
+            STACKS,
+            timestamps=np.arange(5000.0),
+            recorded=columns_of_stacks(*columns),
+            z_step=2.0,
+        )
+        data, table = path.read_bytes(), b"CustomData|Z!"
+        if name == "with":
+            assert data.index(table) < len(data) - 2**18 - 8 * 5000
+            assert data.index(table) - data.index(b"CustomData|AcqTimesCache!") > 3 * 2**16
+        http.latency = 0.05
+        http.log.clear()
+        ds = xr.open_dataset(http.url(path.name))
+        costs[name] = http.log.requests, http.log.round_trips, http.log.bytes
+    # Where nothing was recorded of Z, only the times of the frames are not in the ends.
+    assert costs["without"][:2] == (3, 2)
+    assert costs["with"][:2] == (4, 2)
+    assert costs["with"][2] - costs["without"][2] == 16 + 2 * 4096 + 8 * STACKS["Z"]
+    assert ds.stage_z.dims == ("Z",)
+    assert ds.stage_z.values.tolist() == (100 + 2.0 * np.arange(10)).tolist()
+    assert ds.stage_z.attrs["comment"] == "as recorded"
+
+
+def test_heights_near_the_end_cost_nothing(folder: Path, http: RangeServer) -> None:
+    path = sparse_file(folder / "near.nd2", STACKS, recorded=columns_of_stacks("X", "Y", "Z"))
+    http.latency = 0.05
+    ds = xr.open_dataset(http.url(path.name))
+    assert (http.log.requests, http.log.round_trips) == (2, 1)
+    assert ds.stage_z.values.tolist() == (100 + 2.0 * np.arange(10)).tolist()
+
+
 @pytest.mark.parametrize("chunks", [None, {}], ids=["lazy", "dask"])
 @pytest.mark.parametrize(
     ("name", "max_gap", "expected"),

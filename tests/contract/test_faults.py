@@ -196,11 +196,11 @@ def test_slow_but_sure(
 
 def test_broken_bodies_are_continued(http: RangeServer) -> None:
     """Half of what is missing comes each time, and no byte comes twice."""
-    frame = np.random.default_rng(5).integers(0, 2**16, (1024, 1024)).astype("uint16")
+    frame = np.random.default_rng(5).integers(0, 2**16, (1, 1024, 1024)).astype("uint16")
     import io
 
     file = io.BytesIO()
-    write_nd2(file, frame, "YX")
+    write_nd2(file, frame, "CYX")
     http.put("broken-bodies.nd2", file.getvalue())
     ds = xr.open_dataset(http.url("broken-bodies.nd2"), engine="nd2")
     for kind in ("short", "truncate"):

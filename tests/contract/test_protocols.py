@@ -509,9 +509,9 @@ def test_a_share_is_asked_once_whether_the_file_is_the_same(smb_store: Store) ->
 
 def test_many_large_reads_of_a_share(smb_store: Store) -> None:
     """More at once than the server allows a new connection."""
-    frames = np.random.default_rng(3).integers(0, 2**16, (40, 1024, 1024), np.uint16)
+    frames = np.random.default_rng(3).integers(0, 2**16, (40, 1, 1024, 1024), np.uint16)
     file = io.BytesIO()
-    write_nd2(file, frames, "TYX")
+    write_nd2(file, frames, "TCYX")
     smb_store.put("large.nd2", file.getvalue())
     with wire(smb_store.port) as line:
         assert smb_store.at is not None

@@ -113,7 +113,7 @@ class Reader:
     def __init__(self, urls: dict[str, str], of_s3: dict[str, Any]) -> None:
         self.urls, self.of_s3 = urls, of_s3
         self.expected = {
-            name: xr.DataArray(VARIANTS[name].expected(), dims=tuple(VARIANTS[name].dims))
+            name: xr.DataArray(VARIANTS[name].expected(), dims=VARIANTS[name].delivered_dims)
             for name in urls
         }
         self.opened: dict[tuple[str, int | None], xr.DataArray] = {}

@@ -191,6 +191,26 @@ def test_channels_of_one_place_in_blocks_of_some_channels(
             np.testing.assert_array_equal(parts[1], frames[0, other, 3:9])
 
 
+@pytest.mark.parametrize("samples", [[2, 0], [0, 0, 0, 2, -1], [-1, 1, 2, -3]])
+@pytest.mark.parametrize(
+    "crop", [{"T": 0}, {"T": 0, "Y": 18}, {"Y": 18, "X": slice(3, 25, 3)}, {"X": 0}, {"T": [1, 1]}]
+)
+def test_positions_of_colours_beside_a_dropped_channel(
+    crop: dict[str, Any], samples: list[int], tmp_path: Path
+) -> None:
+    """NumPy pairs a list with numbers along other axes, and moves its axis to the front."""
+    frames = np.random.default_rng(8).integers(0, 2**8, (2, 25, 31, 3)).astype("uint8")
+    write_nd2(tmp_path / "run.nd2", frames, "TYXS")
+    image = xr.open_dataset(tmp_path / "run.nd2", chunks={}).image
+    expected = xr.DataArray(frames[:, None], dims=("T", "C", "Y", "X", "S"))
+    indexers = {**crop, "C": -1, "S": samples}
+    result = image.isel(indexers).compute(scheduler="sync")
+    np.testing.assert_array_equal(result.values, expected.isel(indexers).values)
+    # The same of other arrays beside it in one graph.
+    both = (image.isel(indexers) + expected.chunk().isel(indexers)).compute(scheduler="sync")
+    np.testing.assert_array_equal(both.values, 2 * expected.isel(indexers).values)
+
+
 def test_overlapping_crops_read_the_block_once(run: Path, reads: list[int]) -> None:
     image = xr.open_dataset(run, chunks={"T": 3}).image
     reads.clear()

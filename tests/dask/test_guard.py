@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(xarray_nd2.__file__).parent
-FRAMES = np.random.default_rng(7).integers(0, 2**16, (4, 40, 30)).astype("uint16")
+FRAMES = np.random.default_rng(7).integers(0, 2**16, (4, 1, 40, 30)).astype("uint16")
 
 CHUNKS: list[dict[str, int] | None] = [None, {}]
 
@@ -46,7 +46,7 @@ XARRAY_NAMES = list(imports_of(PACKAGE / "lazy_chain.py", "xarray"))
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("guard") / "run.nd2"
-    write_nd2(path, FRAMES, "TYX")
+    write_nd2(path, FRAMES, "TCYX")
     return path
 
 
@@ -62,13 +62,13 @@ def open_and_read(path: Path) -> list[str]:
         for chunks in CHUNKS * 2:
             image = xr.open_dataset(path, chunks=chunks).image
             crop = (image + 1).isel(T=2, Y=slice(4, 9)).compute(scheduler="sync")
-            np.testing.assert_array_equal(crop.values, FRAMES[2, 4:9] + 1)
+            np.testing.assert_array_equal(crop.values, FRAMES[2, :, 4:9] + 1)
             crop = image.isel(T=1, Y=slice(4, 9)).isel(X=3).compute(scheduler="sync")
-            np.testing.assert_array_equal(crop.values, FRAMES[1, 4:9, 3])
+            np.testing.assert_array_equal(crop.values, FRAMES[1, :, 4:9, 3])
             if chunks is not None and not hasattr(image.data, "vindex"):
                 continue  # with query planning
             pixels = image.isel(T=3).isel(points).compute(scheduler="sync")
-            np.testing.assert_array_equal(pixels.values, FRAMES[3][rows, columns])
+            np.testing.assert_array_equal(pixels.values, FRAMES[3][:, rows, columns])
     return [str(warning.message) for warning in caught]
 
 

@@ -21,13 +21,13 @@ from xarray_nd2.testing import write_nd2
 if TYPE_CHECKING:
     from pathlib import Path
 
-FRAMES = np.random.default_rng(6).integers(0, 2**16, (6, 40, 30)).astype("uint16")
+FRAMES = np.random.default_rng(6).integers(0, 2**16, (6, 1, 40, 30)).astype("uint16")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("register") / "run.nd2"
-    write_nd2(path, FRAMES, "TYX")
+    write_nd2(path, FRAMES, "TCYX")
     return path
 
 
@@ -93,7 +93,7 @@ def test_a_users_choice_is_that_of_plain_dask(
         assert da.Array.__dask_optimize__ is chosen
         assert array.data.__dask_optimize__ is chosen
         assert chosen(array.data.dask, array.data.__dask_keys__()) is array.data.dask
-        np.testing.assert_array_equal(array.compute(), FRAMES[3, 4:8] + 1)
+        np.testing.assert_array_equal(array.compute(), FRAMES[3, :, 4:8] + 1)
         assert own.calls == (2 if value is own else 0)  # type: ignore[attr-defined]
     if way == "with":
         assert len(optimized(array.data)) < len(array.data.dask)
@@ -139,7 +139,7 @@ def test_another_librarys_optimization_comes_after(
         cropped(run)
     monkeypatch.setattr(da.Array, "__dask_optimize__", staticmethod(library.optimize))
     array = cropped(run)
-    np.testing.assert_array_equal(array.compute(), FRAMES[3, 4:8] + 1)
+    np.testing.assert_array_equal(array.compute(), FRAMES[3, :, 4:8] + 1)
     [graph] = library.graphs
     assert any(str(key).startswith("('read-") for key in graph)
     other = foreign()
@@ -151,7 +151,7 @@ def test_no_optimization_at_all_stays(
 ) -> None:
     monkeypatch.setattr(da.Array, "__dask_optimize__", None)
     assert cropped(run).data.__dask_optimize__ is None
-    np.testing.assert_array_equal(cropped(run).compute(), FRAMES[3, 4:8] + 1)
+    np.testing.assert_array_equal(cropped(run).compute(), FRAMES[3, :, 4:8] + 1)
 
 
 def test_schedulers_without_this_package_optimize_other_graphs(

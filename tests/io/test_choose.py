@@ -25,13 +25,13 @@ from xarray_nd2.testing import Fault, RangeServer, write_nd2
 if TYPE_CHECKING:
     from xarray_nd2.testing import S3Server
 
-FRAMES = np.random.default_rng(5).integers(0, 2**16, (4, 30, 40)).astype("uint16")
+FRAMES = np.random.default_rng(5).integers(0, 2**16, (4, 1, 30, 40)).astype("uint16")
 
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
     file = io.BytesIO()
-    write_nd2(file, FRAMES, "TYX")
+    write_nd2(file, FRAMES, "TCYX")
     return file.getvalue()
 
 
@@ -169,9 +169,9 @@ def test_headers_that_are_none(options: dict[str, Any], given: str) -> None:
 @pytest.mark.parametrize("status", [403, 500, 503])
 def test_a_block_that_could_not_be_fetched(status: int, http: RangeServer) -> None:
     """The cache marks it as there, so that whoever reads it again would get zeros."""
-    frames = np.random.default_rng(1).integers(1, 2**16, (8, 1024, 1024)).astype("uint16")
+    frames = np.random.default_rng(1).integers(1, 2**16, (8, 1, 1024, 1024)).astype("uint16")
     file = io.BytesIO()
-    write_nd2(file, frames, "TYX")
+    write_nd2(file, frames, "TCYX")
     name = f"blocks-{status}.nd2"
     http.put(name, file.getvalue())
     ds = xr.open_dataset("blockcache::" + http.url(name), engine="nd2", cache=False)

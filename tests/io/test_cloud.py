@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.testing import S3Server
 
-FRAMES = np.arange(3 * 8 * 9, dtype="uint16").reshape(3, 8, 9)
+FRAMES = np.arange(3 * 8 * 9, dtype="uint16").reshape(3, 1, 8, 9)
 # With these a URL's filesystem is the very one that a user has of the same options.
 SAME = {"max_pool_connections": 64, "retries": {"total_max_attempts": 1}}
 
@@ -32,7 +32,7 @@ SAME = {"max_pool_connections": 64, "retries": {"total_max_attempts": 1}}
 @pytest.fixture
 def options(s3: S3Server) -> Iterator[dict[str, Any]]:
     file = io.BytesIO()
-    write_nd2(file, FRAMES, "TYX")
+    write_nd2(file, FRAMES, "TCYX")
     s3.put("bucket", "own.nd2", file.getvalue())
     yield {**s3.storage_options, "config_kwargs": SAME}
     s3.faults = None

@@ -21,7 +21,7 @@ from xarray_nd2.testing.answers import Answer, Asked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SHAPE = (12, 64, 48)
+SHAPE = (12, 1, 64, 48)
 CROP: dict[str, Any] = {"Y": slice(5, 25), "X": slice(3, 40)}
 
 
@@ -56,7 +56,7 @@ def put(server: AlteringServer, seed: int, shape: tuple[int, ...] = SHAPE) -> np
 
     frames = np.random.default_rng(seed).integers(0, 2**16, shape).astype("uint16")
     file = io.BytesIO()
-    write_nd2(file, frames, "TYX")
+    write_nd2(file, frames, "TCYX")
     server.put("run.nd2", file.getvalue())
     return frames
 
@@ -67,7 +67,7 @@ def read(server: AlteringServer, **options: Any) -> np.ndarray:
 
 
 def expected(frames: np.ndarray) -> np.ndarray:
-    return np.concatenate([frames[:, CROP["Y"], CROP["X"]].ravel(), frames.ravel()])
+    return np.concatenate([frames[:, :, CROP["Y"], CROP["X"]].ravel(), frames.ravel()])
 
 
 def sometimes_weak(number: int, asked: Asked, answer: Answer) -> Answer:
@@ -122,7 +122,7 @@ def test_ranges_that_are_rounded_up(server: AlteringServer) -> None:
 @pytest.mark.parametrize("number", [3, 4, 5])
 def test_a_whole_object_among_ranges(number: int, server: AlteringServer) -> None:
     """A cache in between that has to fetch the object first gives all of it, once."""
-    frames = put(server, 1, (3, 1200, 1500))  # above what is read as a whole
+    frames = put(server, 1, (3, 1, 1200, 1500))  # above what is read as a whole
     server.alter = lambda n, asked, answer: server.whole(asked) if n == number else answer
     ds = xr.open_dataset(server.url("run.nd2"), engine="nd2")
     for t in range(3):
@@ -264,7 +264,7 @@ def odd_answer(rng: np.random.Generator, answer: Answer) -> Answer:
 @pytest.mark.parametrize("seed", range(6))
 def test_odd_answers_at_any_rate(rate: float, seed: int, server: AlteringServer) -> None:
     """Exact pixels or an error, never others."""
-    frames = put(server, 1, (3, 700, 600) if seed % 2 else SHAPE)
+    frames = put(server, 1, (3, 1, 700, 600) if seed % 2 else SHAPE)
     rng = np.random.default_rng(seed)
 
     def alter(number: int, asked: Asked, answer: Answer) -> Answer:
@@ -372,4 +372,4 @@ def test_waiting_for_a_connection_of_the_client(server: AlteringServer) -> None:
     )
     server.latency = 0.2
     crop = {"T": 0, "X": slice(3, 9)}  # 64 ranges, 6.4 s
-    np.testing.assert_array_equal(ds.image.isel(crop).values, frames[0][:, 3:9])
+    np.testing.assert_array_equal(ds.image.isel(crop).values, frames[0, ..., 3:9])

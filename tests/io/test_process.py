@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     from xarray_nd2.testing import RangeServer
 
-FRAMES = np.arange(8 * 32 * 32, dtype="uint16").reshape(8, 32, 32)
+FRAMES = np.arange(8 * 32 * 32, dtype="uint16").reshape(8, 1, 32, 32)
 
 
 def stored(frames: np.ndarray) -> bytes:
     file = io.BytesIO()
-    write_nd2(file, frames, "TYX")
+    write_nd2(file, frames, "TCYX")
     return file.getvalue()
 
 

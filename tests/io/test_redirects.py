@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FRAMES = np.random.default_rng(8).integers(0, 2**16, (3, 64, 48)).astype("uint16")
+FRAMES = np.random.default_rng(8).integers(0, 2**16, (3, 1, 64, 48)).astype("uint16")
 SECRET = "hush-4417"
 # What aiohttp, httpx and this package say by themselves.
 HARMLESS = {"host", "accept", "accept-encoding", "user-agent", "range", "connection"}
@@ -44,7 +44,7 @@ class RedirectingServer(RangeServer):
 @pytest.fixture
 def content() -> bytes:
     file = io.BytesIO()
-    write_nd2(file, FRAMES, "TYX")
+    write_nd2(file, FRAMES, "TCYX")
     return file.getvalue()
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.testing.answers import Answer, Asked
 
-FRAMES = np.random.default_rng(4).integers(0, 2**16, (5, 300, 400)).astype("uint16")
+FRAMES = np.random.default_rng(4).integers(0, 2**16, (5, 1, 300, 400)).astype("uint16")
 
 
 class AlteringS3Server(S3Server):
@@ -43,7 +43,7 @@ def with_header(answer: Answer, name: str, value: str | None) -> Answer:
 @pytest.fixture(scope="module")
 def store() -> Iterator[AlteringS3Server]:
     file = io.BytesIO()
-    write_nd2(file, FRAMES, "TYX")
+    write_nd2(file, FRAMES, "TCYX")
     with AlteringS3Server() as server:
         server.create_bucket("altered")
         server.put("altered", "run.nd2", file.getvalue())
@@ -63,7 +63,7 @@ def read(store: AlteringS3Server, **options: Any) -> np.ndarray:
     return values
 
 
-EXPECTED = FRAMES[:, 10:200, 20:300]
+EXPECTED = FRAMES[:, :, 10:200, 20:300]
 
 
 @pytest.mark.parametrize("encoding", ["aws-chunked", "identity", "aws-chunked,identity", ""])

@@ -26,12 +26,12 @@ from xarray_nd2.testing import write_nd2
 if TYPE_CHECKING:
     from pathlib import Path
 
-FRAMES = np.arange(3 * 8 * 9, dtype="uint16").reshape(3, 8, 9)
+FRAMES = np.arange(3 * 8 * 9, dtype="uint16").reshape(3, 1, 8, 9)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_nd2(tmp_path / "run.nd2", FRAMES, "TYX")
+    write_nd2(tmp_path / "run.nd2", FRAMES, "TCYX")
     return tmp_path / "run.nd2"
 
 

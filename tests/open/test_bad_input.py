@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import struct
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -161,16 +162,16 @@ def test_frame_on_something_else(tmp_path: Path) -> None:
         ds.image.isel(T=2).load()
 
 
-@pytest.mark.parametrize("part", [b"ImageAttributesLV!", b"ImageMetadataSeqLV|0!"])
-@pytest.mark.parametrize("damage", ["absent", "zeros", "noise", "outside", "header"])
-def test_metadata_damaged(part: bytes, damage: str, tmp_path: Path) -> None:
-    data = example()
-    place = entry(data, part)
+DAMAGE_OF_A_CHUNK = ["absent", "zeros", "noise", "outside", "header"]
+
+
+def with_damaged_chunk(data: bytearray, name: bytes, damage: str) -> bytes:
+    place = entry(data, name)
     offset, length = struct.unpack_from("<QQ", data, place)
     name_length = struct.unpack_from("<I", data, offset + 4)[0]
     body = slice(offset + 16 + name_length, offset + 16 + name_length + length)
     if damage == "absent":
-        data[place - len(part) : place] = b"Other" + part[5:]
+        data[place - len(name) : place] = b"Other" + name[5:]
     elif damage == "zeros":
         data[body] = bytes(length)
     elif damage == "noise":
@@ -179,10 +180,90 @@ def test_metadata_damaged(part: bytes, damage: str, tmp_path: Path) -> None:
         struct.pack_into("<Q", data, place, len(data) - 7)
     elif damage == "header":
         data[offset : offset + 4] = b"oops"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("damage", DAMAGE_OF_A_CHUNK)
+def test_damaged_attributes(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "run.nd2"
-    path.write_bytes(data)
-    with pytest.raises(ND2FormatError, match="run.nd2: "):
+    path.write_bytes(with_damaged_chunk(example(), b"ImageAttributesLV!", damage))
+    with pytest.raises(ND2FormatError, match="run.nd2: .*attributes|run.nd2: .*ImageAttributesLV"):
         read_all(path)
+
+
+def odd_dataset(data: bytes, warning: str) -> xr.Dataset:
+    """Open a file that gives the one warning; some of what it should say matches."""
+    with pytest.warns(UserWarning, match="<BytesIO>: some of the metadata is odd: ") as caught:
+        ds = xr.open_dataset(io.BytesIO(data), engine="nd2").load()
+    assert [re.search(warning, str(one.message)) is not None for one in caught] == [True]
+    return ds
+
+
+@pytest.mark.parametrize("damage", DAMAGE_OF_A_CHUNK)
+def test_damaged_picture(damage: str) -> None:
+    """Labels that it tells are neutral, all others stand."""
+    sound = read_all(io.BytesIO(example()))
+    ds = odd_dataset(
+        with_damaged_chunk(example(), b"ImageMetadataSeqLV|0!", damage), "ImageMetadataSeqLV.0"
+    )
+    xr.testing.assert_equal(ds.image.variable, sound.image.variable)
+    for name in ("T", "time"):
+        xr.testing.assert_identical(ds[name].variable, sound[name].variable)
+    assert ds.C.values.tolist() == ["C0", "C1"]
+    assert ds.color.values.tolist() == ds.modality.values.tolist() == ["", ""]
+    for name in ("emission", "excitation", "exposure", "pinhole"):
+        assert ds[name].dims == ("C",)
+        assert ds[name].isnull().all()
+    for dim in "YX":
+        assert ds[dim].values.tolist() == list(range(ds.sizes[dim]))
+        assert ds[dim].attrs["units"] == "1"
+    assert not {"stage_x", "stage_y", "stage_z", "acquired"} & set(ds.coords)
+    assert "pixel_size_um" not in ds.image.attrs
+    assert "start" not in ds.attrs
+
+
+@pytest.mark.parametrize("damage", DAMAGE_OF_A_CHUNK)
+def test_damaged_experiment(damage: str) -> None:
+    """Frames are numbered; what is known of channels and pixels stands."""
+    sound = read_all(io.BytesIO(example()))
+    ds = odd_dataset(
+        with_damaged_chunk(example(), b"ImageMetadataLV!", damage),
+        "numbered along U$",
+    )
+    assert ds.image.dims == ("U", "C", "Y", "X")
+    assert ds.U.values.tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(ds.image.values, sound.image.values)
+    assert ds.time.dims == ("U",)
+    assert ds.time.values.tolist() == [0, 1, 2, 3]
+    kept = ["C", "Y", "X", "color"]
+    for name in kept:
+        xr.testing.assert_identical(ds[name].variable, sound[name].variable)
+
+
+@pytest.mark.parametrize("damage", DAMAGE_OF_A_CHUNK)
+def test_damaged_times(damage: str) -> None:
+    """T follows the experiment; of noise those numbers are taken that could be times."""
+    data = with_damaged_chunk(example(), b"CustomData|AcqTimesCache!", damage)
+    if damage in ("outside", "header", "noise"):
+        ds = odd_dataset(data, "AcqTimesCache")
+    else:
+        ds = read_all(io.BytesIO(data))
+    sound = read_all(io.BytesIO(example()))
+    np.testing.assert_array_equal(ds.image.values, sound.image.values)
+    assert ds["T"].values.tolist() == [0, 1, 2, 3]
+    if damage == "noise":
+        assert np.nanmax(np.abs(ds.time.values)) < 4e9
+    else:
+        assert set(ds.coords) == set(sound.coords) - {"time"}
+
+
+def test_damaged_texts() -> None:
+    sound = read_all(io.BytesIO(example(text_info={"author": "R. Hooke"})))
+    assert sound.attrs["author"] == "R. Hooke"
+    data = example(text_info={"author": "R. Hooke"})
+    ds = odd_dataset(with_damaged_chunk(data, b"ImageTextInfoLV!", "noise"), "ImageTextInfoLV")
+    assert "author" not in ds.attrs
+    xr.testing.assert_identical(ds.image, sound.image)
 
 
 def test_lossless_frame_damaged(tmp_path: Path) -> None:
@@ -271,13 +352,19 @@ def test_options(
 def test_name_areas_that_lead_astray() -> None:
     """An empty chunk, the data of which would lie where nothing was read yet."""
     file = io.BytesIO()
-    write_nd2(file, np.zeros((40, 128, 128), "uint16"), "TYX")
-    data = bytearray(file.getvalue())
-    name = b"ImageMetadataSeqLV|0!"
-    at = data.index(name) - 16
-    data[at : at + 16] = struct.pack("<IIQ", 0x0ABECEDA, 600_000, 0)
-    with pytest.raises(ND2FormatError):
-        xr.open_dataset(io.BytesIO(bytes(data)), engine="nd2")
+    frames = np.arange(40 * 128 * 128, dtype="uint16").reshape(40, 1, 128, 128)
+    write_nd2(file, frames, "TCYX")
+    for name in (b"ImageMetadataSeqLV|0!", b"ImageAttributesLV!"):
+        data = bytearray(file.getvalue())
+        at = data.index(name) - 16
+        data[at : at + 16] = struct.pack("<IIQ", 0x0ABECEDA, 600_000, 0)
+        if name == b"ImageAttributesLV!":
+            with pytest.raises(ND2FormatError):
+                xr.open_dataset(io.BytesIO(bytes(data)), engine="nd2")
+        else:
+            ds = odd_dataset(bytes(data), "ImageMetadataSeqLV.0")
+            np.testing.assert_array_equal(ds.image.values, frames)
+            assert ds.C.values.tolist() == ["C0"]
 
 
 @pytest.mark.parametrize("rescue", [False, True])
@@ -292,7 +379,7 @@ def test_name_areas_without_padding(rescue: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ds = xr.open_dataset(io.BytesIO(data), engine="nd2", rescue=rescue)
-    np.testing.assert_array_equal(ds.image.values, frames)
+    np.testing.assert_array_equal(ds.image.squeeze("C").values, frames)
 
 
 def test_changed_file(tmp_path: Path) -> None:

@@ -180,28 +180,33 @@ def opened(data: bytes) -> xr.DataArray:
     return image
 
 
+def one_channel(data: bytes) -> xr.DataArray:
+    """The image of a file that has one channel, without C."""
+    return opened(data).squeeze("C")
+
+
 @pytest.mark.parametrize("layout", AREAS)
 @pytest.mark.parametrize("compression", [None, "lossless"])
 def test_unusual_but_sound(layout: str, compression: str | None) -> None:
     data = written(layout, compression=compression)
-    np.testing.assert_array_equal(opened(data).values, pixels())
+    np.testing.assert_array_equal(one_channel(data).values, pixels())
 
 
 @pytest.mark.parametrize("layout", ["padded", "tight"])
 def test_one_frame_with_a_usual_header(layout: str) -> None:
-    np.testing.assert_array_equal(opened(written(layout, 1)).values, pixels(1))
+    np.testing.assert_array_equal(one_channel(written(layout, 1)).values, pixels(1))
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
 @pytest.mark.parametrize("layout", ["padded", "tight"])
 def test_dark_frames_without_times(layout: str, count: int) -> None:
     data, frames = dark_at_the_start(layout, 100, count)
-    np.testing.assert_array_equal(opened(data).values, frames)
+    np.testing.assert_array_equal(one_channel(data).values, frames)
 
 
 def test_one_frame_with_an_unusual_header() -> None:
     """There is nothing that could tell it from a damaged one."""
-    image = opened(written("odd", 1))
+    image = one_channel(written("odd", 1))
     with pytest.raises(ND2FormatError, match="<BytesIO>: frame 0 cannot be read: .* no header"):
         image.load()
 
@@ -211,14 +216,14 @@ def test_a_damaged_header_of_a_few() -> None:
     for layout, count in (("padded", 2), ("tight", 2), ("odd", 3)):
         data = written(layout, count)
         at, _ = fields(data, 0)["name length"]
-        damaged = opened(with_bytes(data, at, struct.pack("<I", 77)))
+        damaged = one_channel(with_bytes(data, at, struct.pack("<I", 77)))
         np.testing.assert_array_equal(damaged.values, pixels(count))
 
 
 def test_two_unusual_headers_that_disagree() -> None:
     data = written("odd", 2)
     at, _ = fields(data, 0)["name length"]
-    image = opened(with_bytes(data, at, struct.pack("<I", 77)))
+    image = one_channel(with_bytes(data, at, struct.pack("<I", 77)))
     for frame in range(2):
         with pytest.raises(ND2FormatError, match=f"frame {frame} cannot be read"):
             image[frame].load()
@@ -229,7 +234,7 @@ def test_the_map_tells_the_length_that_the_first_header_lost(length: int) -> Non
     for layout in AREAS:
         data = written(layout)
         at, _ = fields(data, 0)["data length"]
-        image = opened(with_bytes(data, at, struct.pack("<Q", length)))
+        image = one_channel(with_bytes(data, at, struct.pack("<Q", length)))
         np.testing.assert_array_equal(image.values, pixels())
 
 
@@ -241,7 +246,7 @@ def test_others_tell_the_length_that_the_first_header_lost() -> None:
         offset = data[fields_of_frame["offset in map"][0] :][:8]
         data = with_bytes(data, fields_of_frame["length in map"][0], offset)
     at, _ = fields(data, 0)["data length"]
-    np.testing.assert_array_equal(opened(with_bytes(data, at, bytes(8))).values, pixels())
+    np.testing.assert_array_equal(one_channel(with_bytes(data, at, bytes(8))).values, pixels())
 
 
 def dark_at_the_start(layout: str, width: int, count: int) -> tuple[bytes, NDArray[np.uint16]]:
@@ -259,7 +264,7 @@ def test_a_padded_name_area_that_is_said_to_be_tight(count: int) -> None:
     data, frames = dark_at_the_start("padded", 204, count)
     for frame in range(count):
         at, _ = fields(data, frame)["name length"]
-        image = opened(with_bytes(data, at, struct.pack("<I", 15)))
+        image = one_channel(with_bytes(data, at, struct.pack("<I", 15)))
         for other in range(count):
             try:
                 values = image[other].values

@@ -74,17 +74,28 @@ def blocks_of(path: Path) -> Iterator[Block]:
 def run42(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file, and a second one of the same plan beside it."""
     folder = tmp_path_factory.mktemp("docs")
-    for seed, period in ((42, 60.0), (43, 60.02)):
+    for seed, period, day in ((42, 60.0, 15), (43, 60.02, 16)):
         write_nd2(
             folder / f"run{seed}.nd2",
             np.random.default_rng(seed).integers(100, 4000, (6, 5, 2, 512, 512), np.uint16),
             "TZCYX",
-            channels=[Channel("DAPI", 450, 405, "#0000ff"), Channel("GFP", 520, 488, "#00ff00")],
+            channels=[
+                Channel("DAPI", emission=450, excitation=405, color="#0000ff", exposure=50),
+                Channel("GFP", emission=520, excitation=488, color="#00ff00", exposure=20),
+            ],
             pixel_size=0.25,
+            camera_to_stage=[-1, 0, 0, -1],
             z_step=0.5,
             period=period,
-            timestamps=(np.arange(6)[:, None] * period + np.arange(5) * 2.0).ravel(),
-            text_info={"description": "Two channels over five minutes", "date": "2026-01-15"},
+            stage_positions=[(1200, -800, 3001)],
+            start=f"2026-01-{day}T09:30:00",
+            timestamps=(0.4 + np.arange(6)[:, None] * period + np.arange(5) * 2.0).ravel(),
+            recorded={
+                "X": np.full(30, 1200.0),
+                "Y": np.full(30, -800.0),
+                "Z": np.tile(3000 + np.arange(5) * 0.5, 6),
+            },
+            text_info={"description": "Two channels over five minutes", "date": f"2026-01-{day}"},
         )
     return folder / "run42.nd2"
 

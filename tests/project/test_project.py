@@ -27,6 +27,7 @@ CONDA_NAMES = {
     "isal": "python-isal",
     "matplotlib": "matplotlib-base",
     "universal-pathlib": "universal_pathlib",
+    "cf-xarray": "cf_xarray",
 }
 
 

@@ -39,7 +39,7 @@ def answers_over(link: Link, ranges: list[tuple[int, int]]) -> list[AnswerTimes]
 
 
 def crop_of(edge: int) -> Selection:
-    return select_outer(FRAME, (slice(100, 100 + edge), slice(300, 300 + edge)))
+    return select_outer(FRAME, (0, slice(100, 100 + edge), slice(300, 300 + edge)))
 
 
 def planned(crop: Selection, observer: LinkObserver) -> ReadPlan:
@@ -241,7 +241,7 @@ def test_a_probe_that_is_waited_for() -> None:
     layout = layout_of((), 1, *frame.shape)
     start = int(layout.offsets.values()[0])
     data = bytes(start) + frame.tobytes()
-    crop = select_outer(layout, (slice(3, 250), slice(7, 20)))
+    crop = select_outer(layout, (0, slice(3, 250), slice(7, 20)))
     plan = plan_read(layout, crop, None, near, CONCURRENCY, probing=True)
     pixels = empty_pixels(plan)
     asked = []

@@ -29,6 +29,8 @@ def layout_of(
     padding: int = 0,
     gap: int = 24,
     missing: tuple[int, ...] = (),
+    channel_order: tuple[int, ...] = (),
+    sample_order: tuple[int, ...] = (),
 ) -> FrameLayout:
     """Layout of frames one after another, `gap` bytes apart."""
     kind = np.dtype(dtype)
@@ -38,8 +40,8 @@ def layout_of(
     offsets[list(missing)] = MISSING_OFFSET
     lengths = np.where(offsets == MISSING_OFFSET, 0, height * stride)
     return FrameLayout(
-        loops, channels, height, width, samples, kind, stride, "none",
-        FrameTable.from_values(offsets), FrameTable.from_values(lengths),
+        loops, channels, height, width, samples, kind, stride, "none", channel_order, sample_order,
+        offsets=FrameTable.from_values(offsets), lengths=FrameTable.from_values(lengths),
     )  # fmt: skip
 
 
@@ -50,6 +52,9 @@ def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
     frames = image.reshape(
         layout.frame_count, layout.channels, layout.height, layout.width, layout.samples
     )
+    # A pixel has its components in another order than they are delivered in.
+    frames = frames[:, _inverse(layout.channel_order, layout.channels)]
+    frames = frames[..., _inverse(layout.sample_order, layout.samples)]
     for frame, offset in zip(frames, layout.offsets.values(), strict=True):
         if offset == MISSING_OFFSET:
             continue
@@ -59,6 +64,11 @@ def file_of(layout: FrameLayout, image: np.ndarray) -> bytes:
             start = offset + y * layout.row_stride_bytes
             data[start : start + len(row)] = row
     return data.tobytes()
+
+
+def _inverse(order: tuple[int, ...], size: int) -> np.ndarray:
+    """What is delivered of each stored place."""
+    return np.argsort(order) if order else np.arange(size)
 
 
 def image_of(layout: FrameLayout) -> np.ndarray:
@@ -71,6 +81,10 @@ def image_of(layout: FrameLayout) -> np.ndarray:
 
 def missing_frames(count: int) -> st.SearchStrategy[tuple[int, ...]]:
     return st.one_of(st.just(()), st.sets(st.integers(0, count - 1)).map(tuple))
+
+
+def orders(size: int) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.one_of(st.just(()), st.permutations(range(size)).map(tuple))
 
 
 def planned(layout: FrameLayout, key: Any, max_gap: int | None = None) -> ReadPlan:
@@ -108,16 +122,19 @@ def keys(draw: st.DrawFn, size: int) -> Any:
 def selections(draw: st.DrawFn) -> tuple[FrameLayout, tuple[Any, ...]]:
     names = draw(st.permutations("TPZ"))[: draw(st.integers(0, 3))]
     loops = tuple((name, draw(st.integers(1, 4))) for name in names)
+    channels, samples = draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 3, 4]))
     layout = layout_of(
         loops,
-        channels=draw(st.integers(1, 3)),
+        channels=channels,
         height=draw(st.integers(1, 12)),
         width=draw(st.integers(1, 12)),
-        samples=draw(st.sampled_from([1, 1, 3, 4])),
+        samples=samples,
         dtype=draw(st.sampled_from(["u1", "<u2", "<i4", "<f2", "<f8"])),
         padding=draw(st.sampled_from([0, 0, 2, 40])),
         gap=draw(st.sampled_from([0, 8, 300])),
         missing=draw(missing_frames(math.prod(size for _, size in loops))),
+        channel_order=draw(orders(channels)),
+        sample_order=draw(orders(samples)),
     )
     return layout, tuple(draw(keys(size)) for size in layout.shape)
 
@@ -158,7 +175,7 @@ def test_ranges_are_sorted_apart_and_never_empty(
 
 def test_large_frame_is_split_at_rows() -> None:
     layout = layout_of((("T", 2),), 1, 4096, 4096)
-    plan = planned(layout, (slice(None),) * 3)
+    plan = planned(layout, (slice(None),) * 4)
     sizes = plan.stops - plan.starts
     assert sizes.sum() == layout.frame_bytes * 2
     assert sizes.max() <= 2 * MAX_REQUEST_BYTES
@@ -167,22 +184,24 @@ def test_large_frame_is_split_at_rows() -> None:
 
 def test_small_frames_are_read_together() -> None:
     layout = layout_of((("T", 800),), 1, 16, 16, gap=4096)
-    plan = planned(layout, (slice(None),) * 3)
+    plan = planned(layout, (slice(None),) * 4)
     assert plan.requests == 1
 
 
 def test_missing_frames_are_not_read() -> None:
     layout = layout_of((("T", 4),), 1, 3, 3, missing=(1, 2))
-    plan = planned(layout, (slice(None),) * 3, max_gap=0)
+    plan = planned(layout, (slice(None),) * 4, max_gap=0)
     assert plan.missing.tolist() == [1, 2]
     assert plan.bytes_fetched == plan.bytes_needed == 2 * layout.frame_bytes
-    image = np.arange(36, dtype="<u2").reshape(4, 3, 3)
+    image = np.arange(36, dtype="<u2").reshape(4, 1, 3, 3)
     image[1:3] = 0
     result = carried_out(plan, file_of(layout, image))
     np.testing.assert_array_equal(result, image)
 
 
-@pytest.mark.parametrize("key", [(5, 0, 0), (-6, 0, 0), (0, np.array([0, 3]), 0)])
+@pytest.mark.parametrize(
+    "key", [(5, 0, 0, 0), (-6, 0, 0, 0), (0, 1, 0, 0), (0, 0, np.array([0, 3]), 0)]
+)
 def test_out_of_bounds(key: tuple[Any, ...]) -> None:
     with pytest.raises(IndexError, match="out of bounds"):
         planned(layout_of((("T", 5),), 1, 3, 3), key)
@@ -190,7 +209,7 @@ def test_out_of_bounds(key: tuple[Any, ...]) -> None:
 
 def test_frame_outside_of_the_file() -> None:
     layout = layout_of((("T", 5),), 1, 3, 3)
-    plan = planned(layout, (slice(None),) * 3)
+    plan = planned(layout, (slice(None),) * 4)
     plan.check(int(plan.stops[-1]))
     with pytest.raises(ND2FormatError, match="frame 4 is said to lie at bytes"):
         plan.check(int(plan.stops[-1]) - 1)
@@ -200,14 +219,17 @@ def test_frame_outside_of_the_file() -> None:
 def point_selections(draw: st.DrawFn) -> tuple[FrameLayout, tuple[np.ndarray, ...]]:
     loops: tuple[tuple[str, int], ...]
     loops = draw(st.sampled_from([(), (("T", 3),), (("P", 2), ("Z", 3))]))
+    channels, samples = draw(st.integers(1, 2)), draw(st.sampled_from([1, 3]))
     layout = layout_of(
         loops,
-        channels=draw(st.integers(1, 2)),
+        channels=channels,
         height=draw(st.integers(1, 9)),
         width=draw(st.integers(1, 9)),
-        samples=draw(st.sampled_from([1, 3])),
+        samples=samples,
         padding=draw(st.sampled_from([0, 6])),
         missing=draw(missing_frames(math.prod(size for _, size in loops))),
+        channel_order=draw(orders(channels)),
+        sample_order=draw(orders(samples)),
     )
     shape = tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=4)))
     key = []
@@ -237,7 +259,7 @@ def regions(count: int, size: int, layout: FrameLayout) -> Selection:
     t = rng.integers(0, layout.loop_shape[0], count)[:, None, None]
     y = rng.integers(0, layout.height - size, count)[:, None, None] + np.arange(size)[:, None]
     x = rng.integers(0, layout.width - size, count)[:, None, None] + np.arange(size)
-    return select_points(layout, np.broadcast_arrays(t, y, x))
+    return select_points(layout, np.broadcast_arrays(t, 0, y, x))
 
 
 def test_regions_are_tiles() -> None:
@@ -262,7 +284,7 @@ def test_regions_are_tiles() -> None:
 )
 def test_gaps_are_read_over_where_that_is_quicker(link: Link, merges: bool) -> None:
     layout = layout_of((), 1, 8192, 8192)
-    crop = select_outer(layout, (slice(100, 356), slice(300, 556)))
+    crop = select_outer(layout, (0, slice(100, 356), slice(300, 556)))
     plan = plan_read(layout, crop, None, link, 64)
     assert plan.requests == (1 if merges else 256)
 
@@ -271,7 +293,7 @@ def test_a_probing_plan_reads_the_same_pixels() -> None:
     link = Link(latency=0.1, bandwidth=1e6, overhead=0.0004)
     layout = layout_of((("T", 3),), 1, 128, 2048, missing=(1,))
     image = image_of(layout)
-    key = (slice(None), slice(None), slice(30, 80))
+    key = (slice(None), 0, slice(None), slice(30, 80))
     plans = [
         plan_read(layout, select_outer(layout, key), None, link, 64, probing=probing)
         for probing in (False, True)

@@ -1,8 +1,8 @@
 """Files of `write_nd2` hold what was asked for, as ``nd2`` and as the container itself say.
 
 Pixels, loops and facts are read back with ``nd2``. Where ``nd2`` cannot tell (or is known to be
-wrong: RGBA, signed and 64-bit pixels, name areas of another size) the bytes are read here, by a few
-lines that share nothing with the package.
+wrong: RGBA, signed and 64-bit pixels, name areas of another size) the bytes are read, by a few lines
+that share nothing with the package. Colour is given as Red, Green, Blue, and nd2 gives it as stored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import nd2
 import numpy as np
@@ -21,8 +21,20 @@ from nd2._parse._clx_lite import json_from_clx_lite_variant
 from nd2._parse._clx_xml import json_from_clx_variant
 
 from tests.conftest import NO_CORPUS, corpus_files
+from tests.testing.written import (
+    CONTAINER_VERSIONS,
+    channels_of,
+    chunk_at,
+    chunks_of,
+    frame_of,
+    opened,
+    outermost_loop_parameters,
+    pixels,
+    raw_attributes,
+    written,
+)
 from xarray_nd2.testing import Channel, write_nd2
-from xarray_nd2.testing.variant import Flags, lite_variant, variant_xml
+from xarray_nd2.testing.variant import Flags, Typed, ValueType, lite_variant, variant_xml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,81 +42,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CONTAINER_VERSIONS = [(3, 0), (2, 1)]
 CORPUS_PARAMETERS: list[Any] = corpus_files() or [
     pytest.param(None, id="none", marks=pytest.mark.skip(NO_CORPUS))
 ]
-
-
-def pixels(*shape: int, dtype: str = "uint16") -> NDArray[Any]:
-    """Values that differ from their neighbours and are never zero."""
-    values = np.random.default_rng(sum(shape)).integers(1, 250, shape)
-    return values.astype(dtype)
-
-
-def written(data: Any, dims: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    write_nd2(file, data, dims, **options)
-    return file.getvalue()
-
-
-def opened(data: Any, dims: str, **options: Any) -> nd2.ND2File:
-    return nd2.ND2File(io.BytesIO(written(data, dims, **options)))
-
-
-def outermost_loop_parameters(read: nd2.ND2File) -> Any:
-    """Parameters of the outermost loop, of whatever type."""
-    return read.experiment[0].parameters
-
-
-def channels_of(read: nd2.ND2File) -> list[Any]:
-    return list(read.metadata.channels or ())
-
-
-class Chunk(NamedTuple):
-    offset: int
-    name_area: bytes
-    data: bytes
-    length_in_map: int
-
-
-def chunks_of(file: bytes) -> dict[str, Chunk]:
-    """Chunks by name, in the order of the map."""
-    end_name = b"ND2 CHUNK MAP SIGNATURE 0000001!"
-    assert file[-40:-8] == end_name
-    (location,) = struct.unpack("<Q", file[-8:])
-    listed = chunk_at(file, location)
-    assert listed.name_area.rstrip(b"\0") == b"ND2 FILEMAP SIGNATURE NAME 0001!"
-    chunks = {}
-    entries = listed.data
-    while not entries.startswith(end_name):
-        name, bang, rest = entries.partition(b"!")
-        offset, length = struct.unpack("<QQ", rest[:16])
-        chunks[(name + bang).decode()] = chunk_at(file, offset)._replace(length_in_map=length)
-        entries = rest[16:]
-    assert struct.unpack("<QQ", entries[32:48]) == (location, 0)
-    assert not any(entries[48:-40])
-    return chunks
-
-
-def chunk_at(file: bytes, offset: int) -> Chunk:
-    magic, name_area, length = struct.unpack("<IIQ", file[offset : offset + 16])
-    assert magic == 0x0ABECEDA
-    start = offset + 16 + name_area
-    return Chunk(offset, file[offset + 16 : start], file[start : start + length], -1)
-
-
-def frame_of(file: bytes, i: int, dtype: str, stride: int, *shape: int) -> NDArray[Any]:
-    """Pixels of a frame as (Y, X, component)."""
-    rows = np.frombuffer(chunks_of(file)[f"ImageDataSeq|{i}!"].data, "u1", offset=8)
-    height, width, components = shape
-    row_bytes = width * components * np.dtype(dtype).itemsize
-    return rows.reshape(height, stride)[:, :row_bytes].copy().view(dtype).reshape(shape)
-
-
-def raw_attributes(file: bytes) -> dict[str, Any]:
-    with nd2.ND2File(io.BytesIO(file)) as read:
-        return dict(read.unstructured_metadata()["ImageAttributesLV"]["SLxImageAttributes"])
 
 
 # ---- loops, channels and pixels, by nd2
@@ -147,7 +87,8 @@ def test_rows_are_padded(
     with opened(data, dims, row_alignment=alignment, compression=compression) as read:
         assert read.attributes.widthPx == width
         assert read.attributes.widthBytes == int(np.ceil(row_bytes / alignment)) * alignment
-        np.testing.assert_array_equal(read.asarray().reshape(data.shape), data)
+        stored = data[..., ::-1] if "S" in dims else data
+        np.testing.assert_array_equal(read.asarray().reshape(data.shape), stored)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -191,7 +132,8 @@ def test_any_image_comes_back(
     alignment *= data.itemsize  # nd2 reads only strides of whole values
     with opened(data, dims, row_alignment=alignment, **options) as read:
         assert list(read.sizes.items()) == list(zip(dims, shape, strict=True))
-        np.testing.assert_array_equal(read.asarray(), data)
+        stored = data[..., ::-1] if extra == "S" else data
+        np.testing.assert_array_equal(read.asarray(), stored)
 
 
 # ---- facts, by nd2
@@ -199,11 +141,11 @@ def test_any_image_comes_back(
 
 @pytest.mark.parametrize("version", CONTAINER_VERSIONS)
 def test_channels(version: tuple[int, int]) -> None:
-    asked = [Channel("DAPI", emission=461, excitation=405.5, color="#10a0fF"), "GFP λ <&> \"'"]
+    asked = [Channel("DAPI", emission=461, excitation=405.0, color="#10a0fF"), "GFP λ <&> \"'"]
     with opened(pixels(2, 5, 8), "CYX", channels=asked, version=version) as read:
         first, second = (channel.channel for channel in channels_of(read))
         flags = [channel.microscope.modalityFlags for channel in channels_of(read)]
-    assert (first.name, first.emissionLambdaNm, first.excitationLambdaNm) == ("DAPI", 461, 405.5)
+    assert (first.name, first.emissionLambdaNm, first.excitationLambdaNm) == ("DAPI", 461, 405)
     assert (first.color.r, first.color.g, first.color.b) == (0x10, 0xA0, 0xFF)
     assert flags == [["fluorescence", "camera"]] * 2
     assert (second.name, second.emissionLambdaNm) == ("GFP λ <&> \"'", None)
@@ -444,7 +386,8 @@ def test_samples_run_faster_than_channels(samples: int) -> None:
     data = pixels(2, 5, 7, samples, dtype="uint8")
     file = written(data, "CYXS", row_alignment=1)
     found = frame_of(file, 0, "u1", 7 * 2 * samples, 5, 7, 2 * samples)
-    np.testing.assert_array_equal(found.reshape(5, 7, 2, samples), data.transpose(1, 2, 0, 3))
+    stored = data[..., [2, 1, 0, 3][:samples]]  # Blue, Green, Red, Alpha
+    np.testing.assert_array_equal(found.reshape(5, 7, 2, samples), stored.transpose(1, 2, 0, 3))
     with nd2.ND2File(io.BytesIO(file)) as read:
         assert read.attributes.componentCount == 2 * samples
         assert read.attributes.channelCount == 2
@@ -605,6 +548,40 @@ CALLABLE_SIZES = {"T": 2, "Y": 5, "X": 8}
         ("bits_significant is 9 of 8", {"bits_significant": 9}),
         ("bits_significant is 0 of 8", {"bits_significant": 0}),
         ("cannot hold", {"channels": ["a\0b"]}),
+        ("4 channels are described, the image has 1", {"channels": [Channel("a", components=4)]}),
+        (
+            "the image has an S axis",
+            {
+                "dims": "CYXS",
+                "data": np.zeros((3, 5, 8, 3), "u1"),
+                "channels": [Channel("a", components=3)],
+            },
+        ),
+        ("camera_to_stage must be four", {"camera_to_stage": [1, 0, 0]}),
+        ("isoformat", {"start": "yesterday"}),
+        ("start is no time", {"start": np.datetime64("NaT")}),
+        ("a period cannot be negative", {"average_period": -1}),
+        ("a period cannot be negative", {"periods": [(2, 1, -1)]}),
+        ("dims have no T", {"dims": "ZYX", "average_period": 1}),
+        ("period is given for .'T2'., such loops are .'T'.", {"period": {"T2": 1}}),
+        ("z_step must not be 0", {"dims": "ZYX", "z_step": {"Z": 0}}),
+        ("z_home is 2, planes are 0 to 1", {"dims": "ZYX", "z_home": 2}),
+        ("z_home is -1", {"dims": "ZYX", "z_home": -1}),
+        ("dims have no Z", {"z_home": 0}),
+        ("dims have no P", {"skipped_points": [0]}),
+        ("skipped_points are not among 0 to 2", {"dims": "PYX", "skipped_points": [3]}),
+        ("2 names, P is 3", {"dims": "PYX", "skipped_points": [1], "positions": ["a", "b"]}),
+        ("stage_positions is given for .'Q'.", {"dims": "PYX", "stage_positions": {"Q": []}}),
+        ("stage_positions is given for .'P'.", {"stage_positions": {"P": [(1, 2, 3)]}}),
+        ("planned has .'Z'., the loops are .'T'.", {"planned": {"Z": 2}}),
+        ("planned is", {"planned": {"T": -1}}),
+        ("loop_kinds has .'Y'.", {"loop_kinds": {"Y": 3}}),
+        (r"recorded 'X' has shape \(1,\)", {"recorded": {"X": [1.0]}}),
+        ("beyond 32 bits", {"recorded": {"I": [0, 2**31]}}),
+        ("cannot hold complex128", {"recorded": {"I": [0, 1j]}}),
+        ("more than 255 characters", {"recorded": {"I": ["", "a" * 256]}}),
+        ("cannot be called 'a!'", {"recorded": {"a!": [1.0, 2.0]}}),
+        ("cannot be called 'µ'", {"recorded": {"µ": [1.0, 2.0]}}),
     ],
 )
 def test_bad_arguments(message: str, options: dict[str, Any], tmp_path: Path) -> None:
@@ -620,6 +597,21 @@ def test_bad_arguments(message: str, options: dict[str, Any], tmp_path: Path) ->
 def test_bad_color(color: str) -> None:
     with pytest.raises(ValueError, match="#rrggbb"):
         Channel("DAPI", color=color)
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("components must be 1, 3 or 4, not 2", {"components": 2}),
+        ("excitation must be in whole nm, not 488.5", {"excitation": 488.5}),
+        ("excitation must be in whole nm", {"excitation": [488, 0]}),
+        ("laser_power is given without excitation", {"laser_power": 5}),
+        ("modality is of .*, not .'fluorescent'.", {"modality": "fluorescent"}),
+    ],
+)
+def test_bad_channel(message: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=message):
+        Channel("DAPI", **options)
 
 
 # ---- the encodings of metadata
@@ -681,6 +673,9 @@ def test_trees_come_back(encode: Any, decode: Any, tree: dict[str, Any]) -> None
         ("dStep", 0.1, 6, "double", struct.pack("<d", 0.1)),
         ("wsName", "aµ", 8, "CLxStringW", b"a\0\xb5\0\0\0"),
         ("baData", b"\1\2", 9, "CLxByteArray", b"\x02\0\0\0\0\0\0\0\1\2"),
+        ("bFlag", Typed(1, ValueType.INT32), 2, "lx_int32", b"\1\0\0\0"),
+        ("Rows", Typed(2, ValueType.UINT32), 3, "lx_uint32", b"\2\0\0\0"),
+        ("uiMask", Typed(257, ValueType.UINT64), 5, "lx_uint64", b"\1\1\0\0\0\0\0\0"),
         ("pItemValid", Flags([True, False]), 9, "CLxListVariant", b"\x02\0\0\0\0\0\0\0\1\0"),
     ],
 )

@@ -265,12 +265,16 @@ def _dims_of_nd2(array: Any) -> list[str] | None:
     return [dim for dim, part in parts if not isinstance(part, (int, np.integer))]
 
 
-def _places_among(part: Positions, read: Iterable[int]) -> int | IntArray:
-    """Where positions are among those that were read."""
+def _places_among(part: Positions, read: Iterable[int]) -> int | list[int]:
+    """Where positions are among those that were read.
+
+    A list, since dask takes care not to fuse one with numbers along other axes, which NumPy would pair
+    with it; of arrays it does not.
+    """
     place = {position: number for number, position in enumerate(read)}
     if isinstance(part, int):
         return place[part]
-    return np.array([place[position] for position in part], np.int64)
+    return [place[position] for position in part]
 
 
 def _as_index(part: Positions) -> Any:

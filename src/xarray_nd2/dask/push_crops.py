@@ -125,7 +125,7 @@ def index_before_broadcast(index: tuple[Any, ...], shape: Sequence[int]) -> tupl
         elif isinstance(part, slice):
             parts.append(slice(None))
         else:
-            parts.append(np.zeros_like(part)[()])
+            parts.append([0] * len(part) if isinstance(part, (list, np.ndarray)) else 0)
     return tuple(parts)
 
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+import numpy as np
 from dask._task_spec import Alias, DataNode, List, Task, TaskRef, convert_legacy_graph
 from dask.array._shuffle import _getitem as take_positions
 from dask.array._shuffle import concatenate_arrays
@@ -86,7 +87,8 @@ def tasks_by_key(dsk: Any, wanted: set[Key]) -> Graph:
     """The tasks of a layered graph that `wanted` keys need.
 
     No key among them is the alias of another unless it is wanted, and lists of positions are taken
-    by `crop_block` like any other index.
+    by `crop_block` like any other index: lists and no arrays, which dask would fuse with numbers along
+    other axes, and NumPy then pair with these.
     """
     graph = convert_legacy_graph(ensure_dict(dsk.cull(wanted)))
     targets = {key: task.target for key, task in graph.items() if isinstance(task, Alias)}
@@ -105,7 +107,8 @@ def tasks_by_key(dsk: Any, wanted: set[Key]) -> Graph:
         if isinstance(direct, Task) and direct.func is take_positions:
             block, index = direct.args
             _, positions = _constant(graph[index.key] if isinstance(index, TaskRef) else index)
-            direct = Task(key, getitem, block, DataNode(None, positions))
+            lists = tuple(p.tolist() if isinstance(p, np.ndarray) else p for p in positions)
+            direct = Task(key, getitem, block, DataNode(None, lists))
         result[key] = direct
     return result
 

@@ -8,7 +8,7 @@ row-major order, and one that is absent from the chunk map is *missing*.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -84,6 +84,9 @@ class ImageShape:
         Bytes from one row to the next.
     compression : {"none", "lossless"}
         "lossless" is one zlib stream of the whole padded frame.
+    channel_order, sample_order : tuple of int
+        Where a stored pixel has each channel, and each channel its samples: files have blue before
+        green and red. Empty where they are in order.
     """
 
     loops: tuple[tuple[str, int], ...]
@@ -94,14 +97,13 @@ class ImageShape:
     dtype: np.dtype[np.generic]
     row_stride_bytes: int
     compression: Literal["none", "lossless"]
+    channel_order: tuple[int, ...] = ()
+    sample_order: tuple[int, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Sizes of the image by dimension: loops, then C, Y, X, S; C and S only where above 1."""
-        sizes = dict(self.loops)
-        if self.channels > 1:
-            sizes["C"] = self.channels
-        sizes |= {"Y": self.height, "X": self.width}
+        """Sizes of the image by dimension: loops, then C, Y, X, and S of colour."""
+        sizes = dict(self.loops) | {"C": self.channels, "Y": self.height, "X": self.width}
         if self.samples > 1:
             sizes["S"] = self.samples
         return sizes
@@ -150,11 +152,11 @@ class FrameLayout(ImageShape):
         Bytes stored for each frame from there on; 0 where its place is not certain.
     """
 
-    offsets: FrameTable
-    lengths: FrameTable
+    offsets: FrameTable = field(kw_only=True)
+    lengths: FrameTable = field(kw_only=True)
 
     @classmethod
     def of(cls, image: ImageShape, offsets: FrameTable, lengths: FrameTable) -> FrameLayout:
         """Layout of an image whose frames lie at `offsets`."""
-        shape = {field.name: getattr(image, field.name) for field in fields(ImageShape)}
+        shape = {each.name: getattr(image, each.name) for each in fields(ImageShape)}
         return cls(**shape, offsets=offsets, lengths=lengths)

@@ -11,6 +11,7 @@ import os
 import re
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 _URL_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL_SCHEME = re.compile(r"^(?:file|local)(?:://|:(?=/|[A-Za-z]:))", re.IGNORECASE)
@@ -104,6 +105,21 @@ def looks_like_nd2(target: str) -> bool:
             path = re.split(r"[?#]", link)[0] if has_scheme(link) else link
             return path.lower().endswith(".nd2")
     return False
+
+
+def file_name(target: str) -> str:
+    """Name of the file of a path or URL: of the first link of a chain that has one.
+
+    Examples
+    --------
+    >>> file_name("s3://bucket/day%201/run.nd2"), file_name("zip://inner.nd2::all.zip")
+    ('run.nd2', 'inner.nd2')
+    """
+    links = links_of(target)
+    link = next((link for link in links if has_scheme(link) or len(links) == 1), target)
+    if not has_scheme(link):
+        return os.path.basename(link)  # noqa: PTH119
+    return unquote(link.partition("://")[2].rpartition("/")[2])
 
 
 def host_of(target: str) -> str:

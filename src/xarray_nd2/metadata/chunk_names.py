@@ -1,4 +1,4 @@
-"""The names of the metadata chunks, and what stands in for one that is lost."""
+"""The names of the metadata chunks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from typing import Final
 
 TIMES_CHUNK: Final = b"CustomData|AcqTimesCache!"
 """Acquisition time of every frame: float64, milliseconds."""
-NO_PICTURE: Final = (
-    b'<variant><no_name><bCalibrated runtype="bool" value="false"/>'
-    b'<dCalibration runtype="double" value="0"/>'
-    b'<sPicturePlanes><uiCount runtype="lx_uint32" value="0"/></sPicturePlanes></no_name></variant>'
-)
-"""Picture metadata without planes or calibration, for a file that lost its own."""
+STAGE_CHUNKS: Final = {axis: f"CustomData|{axis.upper()}!".encode() for axis in "xyz"}
+"""Recorded place of the stage at every frame, "X Coord", "Y Coord" and "Z Coord": float64, µm."""
 
 
 def metadata_chunks(version: tuple[int, int]) -> dict[str, bytes]:

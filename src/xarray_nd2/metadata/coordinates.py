@@ -1,73 +1,129 @@
-"""The coordinates of an image: where its pixels are in time, space and colour.
-
-Positions, steps and names are those of the `nd2` library's structures. Worked out here is what it is
-known to get wrong: time runs on through a loop of several periods instead of starting again, it is
-in seconds, and names are distinct so that they can label a dimension.
-"""
+"""The coordinates of an image: where its pixels are in time, space and colour."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xarray_nd2.metadata.channels import channel_coordinates
-from xarray_nd2.metadata.space import pixel_axes, position_axis, stage_position, z_axis
-from xarray_nd2.metadata.times import first_along, measured_times, time_axis
+from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
+from xarray_nd2.metadata.label import along
+from xarray_nd2.metadata.space import pixel_axes, pixel_size_um, position_axis, stage_position
+from xarray_nd2.metadata.time_axis import time_axis
+from xarray_nd2.metadata.times import acquired, first_frame_date, read_times
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    import nd2
     from numpy.typing import NDArray
 
     from xarray_nd2.format.layout import ImageShape
     from xarray_nd2.metadata.label import Coordinate
+    from xarray_nd2.metadata.loops import Dimension
+    from xarray_nd2.metadata.picture_planes import PicturePlane
+    from xarray_nd2.metadata.times import MeasuredTimes
+    from xarray_nd2.metadata.tree import Branch
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameTables:
+    """What a file has recorded of each frame, one value for each.
+
+    Attributes
+    ----------
+    times : ndarray of float64
+        Acquisition times, ms; empty where there are none.
+    stage : mapping of str to ndarray of float64
+        Places of the stage along "x", "y" and "z", µm, as far as there are any: of the first time
+        point at least along z.
+    """
+
+    times: Floats
+    stage: Mapping[str, Floats]
 
 
 def read_coordinates(
-    file: nd2.ND2File,
     image: ImageShape,
-    picture: Mapping[str, Any],
-    times: NDArray[np.float64] | None,
+    dimensions: Sequence[Dimension],
+    picture: Branch,
+    planes: Sequence[PicturePlane],
+    tables: FrameTables,
+    present: NDArray[np.bool_],
 ) -> dict[str, Coordinate]:
     """Coordinates of the image.
 
     Parameters
     ----------
-    file : nd2.ND2File
-        The open skeleton.
     image : ImageShape
         Shape of the image.
-    picture : mapping
-        Raw metadata of the first frame.
-    times : ndarray of float64 or None
-        Acquisition time of each frame in ms since the start.
+    dimensions : sequence of Dimension
+        Its loops.
+    picture : Branch
+        Metadata of the first frame.
+    planes : sequence of PicturePlane
+        Of the picture.
+    tables : FrameTables
+        What was recorded of each frame.
+    present : ndarray of bool, shape (frames,)
+        Which frames the file has.
 
     Returns
     -------
     dict of str to (dims, values, attrs)
         One for each dimension, and what else is known along the loops and channels.
     """
-    coordinates: dict[str, Coordinate] = {}
-    loop_dims = tuple(dim for dim, _ in image.loops)
-    measured = measured_times(times, tuple(size for _, size in image.loops))
-    if image.loops and not file.experiment:
-        attrs = {"units": "1", "long_name": "number of the frame; the experiment is lost"}
-        coordinates["U"] = ("U",), np.arange(image.loops[0][1]), attrs
-    for (dim, size), loop in zip(image.loops, file.experiment, strict=bool(file.experiment)):
-        if dim == "T":
-            first = None if measured is None else first_along(measured, loop_dims.index("T"))
-            coordinates[dim] = time_axis(loop, size, first)
-        elif dim == "Z":
-            coordinates[dim] = z_axis(loop, size)
-        elif dim == "P":
-            coordinates |= position_axis(loop, size)
-    coordinates |= channel_coordinates(file, image)
-    coordinates |= pixel_axes(file, image)
-    if measured is not None:
-        attrs = {"units": "s", "long_name": "acquisition time since the start, as measured"}
-        coordinates["time"] = loop_dims, measured, attrs
-    if "P" not in loop_dims:
+    times = read_times(tables.times, present, picture)
+    heights = recorded_heights(tables.stage, image.loops, present)
+    axes = _loop_axes(dimensions, image, times, heights)
+    coordinates = axes | channel_coordinates(image, planes)
+    coordinates |= pixel_axes(image, pixel_size_um(picture))
+    coordinates |= _frame_times(image, times, picture)
+    if not any(dimension.name[0] in "PU" for dimension in dimensions):
         coordinates |= stage_position(picture)
-    return coordinates
+    return coordinates | stage_heights(heights, axes, dimensions, picture)
+
+
+def _loop_axes(
+    dimensions: Sequence[Dimension],
+    image: ImageShape,
+    times: MeasuredTimes | None,
+    heights: Floats | None,
+) -> dict[str, Coordinate]:
+    """Labels along the loops."""
+    measured = None if times is None else times.seconds.reshape(image.loop_shape)
+    axes: dict[str, Coordinate] = {}
+    for axis, dimension in enumerate(dimensions):
+        name, size, loop = dimension.name, dimension.size, dimension.loop
+        if loop is None or loop.kind == "U":
+            attrs = {"long_name": "number", "units": "1", "comment": "of the frame or step"}
+            axes[name] = (name,), np.arange(size), attrs
+        elif loop.kind == "T":
+            axes[name] = time_axis(
+                loop, name, size, None if measured is None else along(measured, axis)
+            )
+        elif loop.kind == "Z":
+            axes[name] = z_axis(
+                loop, name, size, None if heights is None else along(heights, axis)[:, 0]
+            )
+        elif loop.kind == "P":
+            axes |= position_axis(loop, name, size)
+    for name in axes.keys() & {"T", "Z"}:
+        axes[name][2]["axis"] = name
+    return axes
+
+
+def _frame_times(
+    image: ImageShape, times: MeasuredTimes | None, picture: Branch
+) -> dict[str, Coordinate]:
+    """When each frame was taken: seconds since the first, and dates."""
+    found: dict[str, Coordinate] = {}
+    if times is not None and not times.stood_still:
+        dims = tuple(dim for dim, _ in image.loops)
+        attrs = {"long_name": "time as measured", "units": "s"}
+        found["time"] = dims, times.seconds.reshape(image.loop_shape), attrs
+    date = acquired(first_frame_date(picture), times, image.loops)
+    return found if date is None else found | {"acquired": date}

@@ -1,34 +1,46 @@
 """What an ND2 file says of itself, as plain values: shape, coordinates and attributes.
 
-The meaning of the metadata is the `nd2` library's, asked through its public interface of the
-skeleton. Only where that is known to go wrong is it worked out from the library's own structures:
-loops of one plane stay, and the pixel type is the one that the file states.
+The nd2 library decodes the metadata, through its public interface: records of named values, in two
+encodings. What the values mean is worked out here, from one value at a time, so that one which is
+missing, odd or beyond nd2 costs its own label and no other.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from xarray_nd2.errors import ND2Error, ND2FormatError
-from xarray_nd2.metadata.attributes import read_file_attrs, read_image_attrs
+from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.metadata.attributes import file_attrs, image_attrs, nd2_says
 from xarray_nd2.metadata.chunk_names import metadata_chunks
 from xarray_nd2.metadata.coordinates import read_coordinates
-from xarray_nd2.metadata.dimensions import MAX_COMPONENTS, read_image_shape
+from xarray_nd2.metadata.dimensions import component_count, read_image_shape
+from xarray_nd2.metadata.experiment import read_experiment
+from xarray_nd2.metadata.loops import loop_dimensions
+from xarray_nd2.metadata.picture_planes import arranged_components, read_picture_planes
+from xarray_nd2.metadata.space import pixel_size_um
+from xarray_nd2.metadata.tree import Branch, Oddities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     import nd2
-    import numpy as np
-    from numpy.typing import NDArray
 
     from xarray_nd2.format.layout import ImageShape
-    from xarray_nd2.metadata.dimensions import StoredFrames
+    from xarray_nd2.metadata.coordinates import FrameTables
     from xarray_nd2.metadata.label import Coordinate
+    from xarray_nd2.metadata.loops import StoredFrames
 
-_MAX_OPTICS_CHARACTERS: Final = 10_000  # of a text that the library searches
+# The record that is all of a chunk in files of version 3.
+_ROOT_OF_PART: Final = {
+    "attributes": "SLxImageAttributes",
+    "picture": "SLxPictureMetadata",
+    "experiment": "SLxExperiment",
+    "text": "SLxImageTextInfo",
+}
+_MAX_SEARCHED_CHARACTERS: Final = 10_000  # of a text that nd2 searches, in the square of its length
+_MAX_LISTED: Final = 4096  # planes, and components of them, for which nd2 makes lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,22 +55,22 @@ class FileMetadata:
         Of the image, non-index ones included.
     image_attrs, file_attrs : dict
         Plain JSON-able attributes.
-    arranged : bool
-        Whether an experiment tells what the loops are; otherwise frames are numbered along U.
     """
 
     image: ImageShape
     coordinates: dict[str, Coordinate]
     image_attrs: dict[str, Any]
     file_attrs: dict[str, Any]
-    arranged: bool
 
 
 def read_metadata(
     skeleton: bytes,
+    parts: Collection[str],
+    damaged: Collection[str],
     version: tuple[int, int],
-    times: NDArray[np.float64] | None,
+    tables: FrameTables,
     stored: StoredFrames,
+    oddities: Oddities,
 ) -> FileMetadata:
     """Read a file's metadata from its skeleton.
 
@@ -66,12 +78,18 @@ def read_metadata(
     ----------
     skeleton : bytes
         A valid ND2 file of the metadata chunks alone.
+    parts : collection of str
+        Which of them it has: "attributes", and any of "picture", "experiment" and "text".
+    damaged : collection of str
+        Which of these are not complete.
     version : tuple of int
         Of the format.
-    times : ndarray of float64 or None
-        Acquisition time of each frame in ms since the start, where the file has them.
+    tables : FrameTables
+        What was recorded of each frame.
     stored : StoredFrames
         What the file holds.
+    oddities : Oddities
+        Where to note what could not be read; its labels are neutral.
 
     Returns
     -------
@@ -80,50 +98,96 @@ def read_metadata(
     Raises
     ------
     ND2FormatError
-        The metadata is missing, cannot be understood, or describes more than the file can hold.
+        The image attributes cannot be understood, or describe more than the file can hold; or more
+        frames are absent than can be.
     ND2UnsupportedError
         The frames are compressed in a lossy way, or are of an unknown pixel type.
     """
     import nd2
 
-    names = metadata_chunks(version)
     try:
-        with nd2.ND2File(io.BytesIO(skeleton)) as file:
-            attributes = _raw_chunk(file, names["attributes"], "SLxImageAttributes")
-            picture = _raw_chunk(file, names["picture"], "SLxPictureMetadata")
-            _check_planes(picture)
-            image = read_image_shape(file, attributes, stored)
-            if len(file.text_info.get("optics", "")) > _MAX_OPTICS_CHARACTERS:
-                raise ND2FormatError("the text on its optics is too long")  # noqa: TRY301
-            return FileMetadata(
-                image,
-                read_coordinates(file, image, picture, times),
-                read_image_attrs(file),
-                read_file_attrs(file, version),
-                arranged=bool(file.experiment) or not image.loops,
-            )
-    except ND2Error:
-        raise
+        file = nd2.ND2File(io.BytesIO(skeleton))
     except Exception as error:
-        raise ND2FormatError(
-            f"the metadata cannot be understood: {type(error).__name__}: {error}"
-        ) from error
+        raise ND2FormatError(f"nd2 cannot open its metadata: {error}") from error
+    with file:
+        attributes, picture, experiment, texts = (
+            _decoded(file, part, parts, version, oddities) for part in _ROOT_OF_PART
+        )
+        components = component_count(attributes)
+        planes = read_picture_planes(picture, components)
+        planned = attributes.whole("uiSequenceCount") or 0
+        loops = read_experiment(experiment)
+        if "experiment" in damaged or ("experiment" in parts and not experiment):
+            loops = replace(loops, sound=False)
+        dimensions = loop_dimensions(loops, stored, planned, oddities)
+        image = read_image_shape(
+            attributes, arranged_components(planes, components), dimensions, stored
+        )
+        present = stored.present(image.frame_count)
+        attrs = file_attrs(version, picture, texts)
+        if _is_bounded(picture, texts):
+            attrs["nd2_metadata"] = nd2_says(file)
+    return FileMetadata(
+        image,
+        read_coordinates(image, dimensions, picture, planes, tables, present),
+        image_attrs(attributes, picture, planes, pixel_size_um(picture)),
+        attrs,
+    )
 
 
-def _raw_chunk(file: nd2.ND2File, name: bytes, wrapper: str) -> Mapping[str, Any]:
-    """The chunk as nested mappings, without the wrapper it has in version 3."""
-    key = name.decode().rstrip("!")
-    chunk = file.unstructured_metadata(strip_prefix=False, include={key})[key]
-    raw: Mapping[str, Any] = chunk.get(wrapper, chunk)
-    return raw
+def rows_of_first_time(skeleton: bytes, version: tuple[int, int], stored: StoredFrames) -> int:
+    """How many of the first frames hold the first time point, of all other loops.
+
+    Parameters
+    ----------
+    skeleton : bytes
+        A valid ND2 file that has the experiment.
+    version : tuple of int
+        Of the format.
+    stored : StoredFrames
+        What the file holds.
+    """
+    import nd2
+
+    oddities = Oddities()
+    with nd2.ND2File(io.BytesIO(skeleton)) as file:
+        experiment = _decoded(file, "experiment", ["experiment"], version, oddities)
+    dimensions = loop_dimensions(read_experiment(experiment), stored, 0, oddities)
+    last, after = 0, 1
+    for dimension in reversed(dimensions):
+        if dimension.name[0] in "PZU":
+            last += (dimension.size - 1) * after
+        after *= dimension.size
+    return last + 1
 
 
-def _check_planes(picture: Mapping[str, Any]) -> None:
-    """Check the numbers of components, for which the library makes lists."""
-    planes = picture.get("sPicturePlanes", {})
-    planes = planes.get("sPlaneNew") or planes.get("sPlane", {})
-    if len(planes) > MAX_COMPONENTS:
-        raise ND2FormatError(f"an impossible number of planes: {len(planes)}")
-    counts = [plane.get("uiCompCount", 1) for plane in planes.values()]
-    if min(counts, default=0) < 0 or sum(counts) > MAX_COMPONENTS:
-        raise ND2FormatError(f"impossible numbers of components: {counts[:8]}")
+def _decoded(
+    file: nd2.ND2File,
+    part: str,
+    parts: Collection[str],
+    version: tuple[int, int],
+    oddities: Oddities,
+) -> Branch:
+    """The values of a chunk; an empty branch if it is not there, or cannot be decoded."""
+    if part not in parts:
+        return Branch(None, part, oddities)
+    key = metadata_chunks(version)[part].decode().rstrip("!")
+    decoded = file.unstructured_metadata(strip_prefix=False, include={key}).get(key)
+    values = decoded.get(_ROOT_OF_PART[part], decoded) if isinstance(decoded, dict) else None
+    if not isinstance(values, dict) or not values:
+        oddities.note(f"the chunk {key} cannot be decoded")
+    return Branch(values, part, oddities)
+
+
+def _is_bounded(picture: Branch, texts: Branch) -> bool:
+    """Whether nd2 takes bounded time and memory for what it makes of planes and texts."""
+    optics = texts.values.get("TextInfoItem_13")
+    planes = picture.values.get("sPicturePlanes")
+    listed = planes.get("sPlaneNew") or planes.get("sPlane") if isinstance(planes, dict) else None
+    counts = [
+        plane.get("uiCompCount", 1) if isinstance(plane, dict) else 1
+        for plane in (listed.values() if isinstance(listed, dict) else ())
+    ]
+    total = sum(count if isinstance(count, int) else _MAX_LISTED + 1 for count in counts)
+    texts_fit = not isinstance(optics, str) or len(optics) <= _MAX_SEARCHED_CHARACTERS
+    return texts_fit and len(counts) <= _MAX_LISTED and 0 <= total <= _MAX_LISTED

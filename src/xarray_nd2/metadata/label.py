@@ -7,22 +7,36 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known to
-_MAX_NAME_CHARACTERS: Final = 255  # an array of names takes as much for each as for the longest
+_MAX_NAME_CHARACTERS: Final = 255
 
 
-def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def rounded(values: NDArray[np.floating[Any]] | float) -> NDArray[np.float64]:
+    """Seconds or µm without what arithmetic adds behind their last digit."""
+    return np.asarray(values, np.float64).round(_LABEL_DECIMALS)
+
+
+def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Multiples of a step as one would write them: 0.3 instead of 0.30000000000000004.
 
-    So a label that was typed is found, and a slice has both of its ends.
+    So a label that was typed is found, and a slice has both of its ends. Steps that are too small
+    for that are left as they are.
     """
-    rounded = np.round(values, _LABEL_DECIMALS)
-    return rounded if (np.diff(rounded) > 0).all() else values
+    written = rounded(values) + 0.0  # without -0.0
+    steps = np.diff(written)
+    return written if (steps > 0).all() or (steps < 0).all() else np.asarray(values, np.float64)
+
+
+def text_array(texts: Sequence[str]) -> NDArray[np.str_]:
+    """An array of texts, which takes as much for each as for the longest: their end is cut off."""
+    return np.array([text[:_MAX_NAME_CHARACTERS] for text in texts], np.str_)
 
 
 def distinct_names(names: list[str]) -> list[str]:
@@ -36,10 +50,15 @@ def distinct_names(names: list[str]) -> list[str]:
     taken: dict[str, int] = {}
     result = []
     for given in names:
-        name = distinct = str(given)[:_MAX_NAME_CHARACTERS]
+        name = distinct = given[:_MAX_NAME_CHARACTERS]
         while distinct in taken:
             taken[name] += 1
             distinct = f"{name} ({taken[name]})"
         taken[distinct] = 1
         result.append(distinct)
     return result
+
+
+def along(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Values with one of their axes first, and one for all others: shape (size, n)."""
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

@@ -37,12 +37,15 @@ class _Record(IntEnum):
     COMPRESSED = 76
 
 
+_KNOWN_TYPES: Final = {*_SCALAR_BYTES, *map(int, _Record)}
 # An array of bytes becomes a list, of 8 bytes for each.
 _COPIES_OF_RECORD: Final = {int(_Record.BYTES): 9}
-_Part: TypeAlias = tuple[bytes, int, int, int]
+# Bytes, where a part of them starts and stops, how many records it has, and whether it is certain that
+# these are records.
+_Part: TypeAlias = tuple[bytes, int, int, int, bool]
 
 
-def check_metadata(name: bytes, data: bytes) -> None:
+def check_metadata(name: bytes, data: bytes) -> bool:
     """Refuse metadata that would take its reader unbounded time or memory.
 
     Parameters
@@ -51,6 +54,12 @@ def check_metadata(name: bytes, data: bytes) -> None:
         Of the chunk, for the error.
     data : bytes
         Its data: XML, or records of type, length of the name, name and value.
+
+    Returns
+    -------
+    bool
+        Whether it is complete: no record is of an unknown type, or runs past the end. XML is not looked
+        at for that.
 
     Raises
     ------
@@ -63,11 +72,11 @@ def check_metadata(name: bytes, data: bytes) -> None:
     Traceback (most recent call last):
     xarray_nd2.errors.ND2FormatError: the metadata in 'ImageTextInfo!' declares a document type
     """
-    problem = ""
+    problem, complete = "", True
     if len(data) > _MAX_CHUNK_BYTES:
         problem = "is too long"
     elif not data.startswith(b"<"):
-        problem = _problem_of_records(data)
+        problem, complete = _problem_of_records(data)
     elif "<!DOCTYPE" in data.replace(b"\0", b"").decode("utf-8", "ignore"):
         # In UTF-16 too, and with bytes in between that nd2 drops.
         problem = "declares a document type"
@@ -77,34 +86,39 @@ def check_metadata(name: bytes, data: bytes) -> None:
         problem = "has an element with too long a name"
     if problem:
         raise ND2FormatError(f"the metadata in {name.decode('ascii', 'replace')!r} {problem}")
+    return complete
 
 
-def _problem_of_records(data: bytes) -> str:
-    """What is wrong with metadata records, '' for nothing."""
+def _problem_of_records(data: bytes) -> tuple[str, bool]:
+    """What is wrong with metadata records, '' for nothing, and whether all of them are complete."""
     records = copied = squared_text = 0
-    pending = [(data, 0, len(data), 1)]  # bytes, their part, and how many records to read of it
+    complete = True
+    pending: list[_Part] = [(data, 0, len(data), 1, True)]
     while pending:
-        data, at, end, count = pending.pop()
+        data, at, end, count, certain = pending.pop()
         if count <= 0 or at + 2 > end:
+            complete &= count <= 0 or not certain
             continue
-        inside, after = _split_record(data, at, end)
+        inside, after = _split_record(data, at, end, certain)
         if inside is None:
-            return "is compressed wrongly, or inflates to too much"
+            return "is compressed wrongly, or inflates to too much", False
+        complete &= not certain or (data[at] in _KNOWN_TYPES and after <= end)
+        after = min(after, end)
         records += 1
         copied += (inside[2] - inside[1]) * _COPIES_OF_RECORD.get(data[at], 1)
         squared_text += (after - at) ** 2 if data[at] == _Record.TEXT else 0
         if records > _MAX_RECORDS:
-            return "has too many records"
+            return "has too many records", False
         if squared_text > _MAX_SQUARED_TEXT_BYTES:
-            return "has too long a text"
+            return "has too long a text", False
         if copied >= _MAX_COPIED_BYTES:
-            return "is nested too deeply, or has too long an array"
-        pending += [(data, after, end, count - 1), inside]
-    return ""
+            return "is nested too deeply, or has too long an array", False
+        pending += [(data, after, end, count - 1, certain), inside]
+    return "", complete
 
 
-def _split_record(data: bytes, at: int, end: int) -> tuple[_Part | None, int]:
-    """The part of a record that holds records, and where the next record starts.
+def _split_record(data: bytes, at: int, end: int, certain: bool) -> tuple[_Part | None, int]:
+    """The part of a record that holds records, and where it says that the next record starts.
 
     The part is None where it does not inflate to what may be looked at.
     """
@@ -112,29 +126,36 @@ def _split_record(data: bytes, at: int, end: int) -> tuple[_Part | None, int]:
     after = value + _SCALAR_BYTES.get(kind, 0)
     if kind == _Record.COMPRESSED:  # all that is left of these bytes
         inflated = _inflated(data[at + 12 : end])
-        return None if inflated is None else (inflated, 0, len(inflated), 1), end
-    if kind == _Record.LEVEL and value + 12 <= end:
+        return None if inflated is None else (inflated, 0, len(inflated), 1, certain), end
+    if kind == _Record.LEVEL:
+        if value + 12 > end:
+            return (data, end, end, 0, certain), end + 1
         items, length = struct.unpack_from("<IQ", data, value)
-        stop = min(at + length, end) if at + length >= value + 12 else end
-        return (data, value + 12, stop, items), stop + 8 * items  # an offset for each
-    if kind == _Record.BYTES and value + 8 <= end:
+        said = at + length if at + length >= value + 12 else end + 1
+        stop = min(said, end)
+        return (data, value + 12, stop, items, certain), max(said, stop + 8 * items)
+    if kind == _Record.BYTES:
+        if value + 8 > end:
+            return (data, end, end, 0, certain), end + 1
         (size,) = struct.unpack_from("<Q", data, value)
-        after = min(value + 8 + size, end)
-        start = data[value + 8 : min(value + 10, after)]
+        after = value + 8 + size
+        stop = min(after, end)
+        start = data[value + 8 : min(value + 10, stop)]
         # Records of their own, if they look like it.
         holds = start[:1] == bytes([_Record.COMPRESSED]) or (len(start) == 2 and start[1] > 1)
-        return (data, value + 8, after, int(holds)), after
+        return (data, value + 8, stop, int(holds), False), after
     if kind == _Record.TEXT:
         after = _end_of_text(data, value, end)
-    return (data, after, after, 0), after
+    stop = min(after, end)
+    return (data, stop, stop, 0, certain), after
 
 
 def _end_of_text(data: bytes, start: int, end: int) -> int:
-    """Where UTF-16 that ends with a zero ends."""
+    """Where UTF-16 that ends with a zero ends, past the end if it does not."""
     at = data.find(b"\0\0", start, end)
     while at >= 0 and (at - start) % 2:
         at = data.find(b"\0\0", at + 1, end)
-    return end if at < 0 else at + 2
+    return end + 1 if at < 0 else at + 2
 
 
 def _inflated(stream: bytes) -> bytes | None:

@@ -1,84 +1,152 @@
-"""When the frames were taken: the labels along T, and the measured time of each frame."""
+"""When the frames were taken: the file's table of times, and its dates."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from xarray_nd2.metadata.label import rounded_steps
+from xarray_nd2.metadata.label import rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xarray_nd2.metadata.label import Coordinate
+    from xarray_nd2.metadata.tree import Branch
+
+    Floats = NDArray[np.float64]
+
+_UNIX_EPOCH_JULIAN_DAYS: Final = 2_440_587.5
+_SECONDS_PER_DAY: Final = 86_400
+_TICK_NANOSECONDS: Final = 100_000  # a Julian date of today is known to 40 µs
+# Within datetime64[ns], with a century to spare on either side; a smaller date stands for none.
+_JULIAN_DAYS: Final = (2_378_497.0, 2_506_331.0)  # years 1800 to 2149
+_MAX_TIME_MILLISECONDS: Final = 100 * 366 * 86_400_000.0  # the century that is to spare
 
 
-def measured_times(
-    times: NDArray[np.float64] | None, loop_shape: tuple[int, ...]
-) -> NDArray[np.float64] | None:
-    """Times of all frames in seconds, shaped as the loops; NaN past the end of the file's table."""
-    if times is None or not len(times):
-        return None
-    count = math.prod(loop_shape)
-    seconds = np.full(count, np.nan)
-    seconds[: len(times)] = times[:count] / 1000
-    return seconds.reshape(loop_shape)
+@dataclass(frozen=True, eq=False)
+class MeasuredTimes:
+    """The file's table of acquisition times.
 
-
-def first_along(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """First of the values at each step along `axis`."""
-    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)[:, 0]
-
-
-def time_axis(loop: Any, size: int, measured: NDArray[np.float64] | None) -> Coordinate:
-    """Labels along the `size` steps of a time loop, in seconds.
-
-    The nominal times; where the loop has none, those `measured` at each step; else numbers.
+    Attributes
+    ----------
+    milliseconds : ndarray of float64, shape (frames,)
+        On the clock of the experiment; NaN for frames that it does not tell of, one at least is known.
+    first_milliseconds : float
+        When the first frame was taken, on the same clock; without that, the first time that is known.
+    is_dated : bool
+        Whether that is the first frame's own time.
     """
-    periods = getattr(loop.parameters, "periods", None) or [loop.parameters]
-    steps = [_period_ms(period) for period in periods]
-    how = "by the average period as run" if any(map(_average_ms, periods)) else "as planned"
-    attrs = {"units": "s", "long_name": f"time since the first frame, {how}"}
-    if all(0 < step < math.inf for step in steps):
-        counts = [getattr(period, "count", size) for period in periods]
-        if sum(counts) >= size:
-            # One period after another: the next begins a step after the last frame of this one.
-            begin = np.concatenate([[0.0], np.cumsum(np.multiply(steps, counts))[:-1]])
-            runs = [
-                b + np.arange(n) * step for b, n, step in zip(begin, counts, steps, strict=True)
-            ]
-            return ("T",), rounded_steps(np.concatenate(runs)[:size] / 1000), attrs
-    filled = None if measured is None else _without_gaps(measured)
-    if filled is not None:
-        attrs["long_name"] = "time since the first frame, as measured"
-        return ("T",), filled - filled[0], attrs
-    attrs = {"units": "1", "long_name": "number of the time point; the file has no timing"}
-    return ("T",), np.arange(size, dtype=np.float64), attrs
+
+    milliseconds: Floats
+    first_milliseconds: float
+    is_dated: bool
+
+    @property
+    def seconds(self) -> Floats:
+        """Seconds since the first frame, shape (frames,)."""
+        return rounded((self.milliseconds - self.first_milliseconds) / 1000)
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether the clock stood still, and so did not tell when frames were taken."""
+        return stood_still(self.milliseconds)
 
 
-def _average_ms(period: Any) -> float:
-    average = period.periodDiff.avg if period.periodDiff is not None else 0
-    return float(average) if average and average > 0 else 0.0
+def stood_still(times: Floats) -> bool:
+    """Whether several times are known, and all the same."""
+    known = times[np.isfinite(times)]
+    return len(known) > 1 and bool((known == known[0]).all())
 
 
-def _period_ms(period: Any) -> float:
-    return _average_ms(period) or float(period.periodMs or 0)
+def read_times(table: Floats, present: NDArray[np.bool_], picture: Branch) -> MeasuredTimes | None:
+    """The measured times of all frames.
 
+    Parameters
+    ----------
+    table : ndarray of float64
+        As stored: ms for each frame; empty where there is none.
+    present : ndarray of bool, shape (frames,)
+        Which frames the file has.
+    picture : Branch
+        Metadata of the first frame, which have its time too. It is noted there if the table is odd.
 
-def _without_gaps(measured: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Measured times with those that are lacking in between; None if too few are there, or they lie.
-
-    A frame that was not taken has the time 0, or none.
+    Returns
+    -------
+    MeasuredTimes or None
+        None where the table tells of no frame. Where a time was not written it is 0: that of a frame
+        which is absent, or one after others that were.
     """
-    steps = np.arange(len(measured))
-    known = np.isfinite(measured) & ((measured > 0) | (steps == 0))
-    rises = np.diff(measured[known]) / np.diff(steps[known])
-    if not len(rises) or not (rises > 0).all():
+    if not len(table):
         return None
-    first, last = steps[known][[0, -1]]
-    filled = np.interp(steps, steps[known], measured[known])
-    outside = np.where(steps < first, steps - first, np.maximum(steps - last, 0))
-    times: NDArray[np.float64] = filled + outside * np.median(rises)
-    return times
+    times = np.full(len(present), np.nan)
+    times[: len(table)] = table[: len(present)]
+    possible = (times >= 0) & (times < _MAX_TIME_MILLISECONDS)
+    if not possible[present].all():
+        lacking = np.count_nonzero(~possible & present)
+        picture.oddities.note(
+            f"AcqTimesCache does not tell when {lacking} of the frames were taken"
+        )
+    times[~possible] = np.nan
+    written = np.fmax.accumulate(np.nan_to_num(times)) > 0
+    times[(times == 0) & (written | ~present)] = np.nan
+    known = times[np.isfinite(times)]
+    if not len(known):
+        return None
+    if math.isfinite(times[0]):
+        return MeasuredTimes(times, float(times[0]), is_dated=True)
+    first = picture.number("dTimeMSec")
+    if first and 0 < first <= known[0]:
+        return MeasuredTimes(times, first, is_dated=True)
+    return MeasuredTimes(times, float(known[0]), is_dated=False)
+
+
+def first_frame_date(picture: Branch) -> np.datetime64 | None:
+    """When the first frame was taken, UTC, by its picture metadata; None where they do not tell."""
+    days = picture.number("dTimeAbsolute")
+    if days is None or not _JULIAN_DAYS[0] < days < _JULIAN_DAYS[1]:
+        return None
+    ticks = round((days - _UNIX_EPOCH_JULIAN_DAYS) * _SECONDS_PER_DAY * 1e9 / _TICK_NANOSECONDS)
+    return np.datetime64(ticks * _TICK_NANOSECONDS, "ns")
+
+
+def acquired(
+    first: np.datetime64 | None, times: MeasuredTimes | None, loops: tuple[tuple[str, int], ...]
+) -> Coordinate | None:
+    """When each frame was taken, UTC: the first as dated, the others by the table's differences.
+
+    Parameters
+    ----------
+    first : datetime64 or None
+        Date of the first frame.
+    times : MeasuredTimes or None
+        Of all frames.
+    loops : tuple of (str, int)
+        Dimension and size of each loop.
+
+    Returns
+    -------
+    dims, values, attrs or None
+        None where the date of the first is not known, or the times of the others are not.
+    """
+    if first is None:
+        return None
+    dims, shape = tuple(dim for dim, _ in loops), tuple(size for _, size in loops)
+    since = np.zeros(math.prod(shape), "timedelta64[ns]")
+    if times is not None and times.is_dated and not times.stood_still:
+        apart = (times.milliseconds - times.first_milliseconds) * 1e6
+        since[:] = np.timedelta64("NaT")
+        known = np.isfinite(apart)
+        since[known] = np.rint(apart[known]).astype("timedelta64[ns]")
+    elif len(since) > 1:
+        return None
+    attrs = {"long_name": "acquisition date", "comment": "UTC"}
+    return dims, (first + since).reshape(shape), attrs
+
+
+def iso_text(date: np.datetime64) -> str:
+    """A date as ISO 8601 text, to the millisecond, UTC."""
+    half = np.timedelta64(500, "us")
+    return f"{(date + half).astype('datetime64[ms]')}Z"

@@ -51,7 +51,7 @@ class FileReader:
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes of the file from `start` to `stop`, without a request where they are held."""
-        data = self._held(start, stop) if start < stop else b""
+        data = self.held(start, stop) if start < stop else b""
         if data is None:
             self.prefetch([(start, stop)])
             return self.read(start, stop)
@@ -89,21 +89,21 @@ class FileReader:
             The piece at each place.
         """
         stops = np.minimum(places + length, self.size)
-        pieces = [self._held(*piece) for piece in zip(places.tolist(), stops.tolist(), strict=True)]
+        pieces = [self.held(*piece) for piece in zip(places.tolist(), stops.tolist(), strict=True)]
         missing = np.array([piece is None for piece in pieces], bool)
         starts, ends = places[missing], stops[missing]
         ends[-1:] = np.minimum(ends[-1:] + read_ahead, self.size)
         batches = in_batches(_coalesced(starts, ends, MAX_REQUEST_BYTES), _MAX_SCATTERED_BYTES)
         for place, stop, piece in zip(places.tolist(), stops.tolist(), pieces, strict=True):
             data = piece
-            while data is None and (data := self._held(place, stop)) is None:
+            while data is None and (data := self.held(place, stop)) is None:
                 batch = next(batches)
                 fetched = zip(batch, self._fetch(batch), strict=True)
                 self._latest = [(start, block) for (start, _), block in fetched]
             yield data
 
-    def _held(self, start: int, stop: int) -> bytes | None:
-        """Bytes of the file, None where no block has them all."""
+    def held(self, start: int, stop: int) -> bytes | None:
+        """Bytes of the file without a request; None where no block has them all."""
         number = bisect_right(self._latest, start, key=lambda block: block[0])
         for offset, data in (*self._kept, *self._latest[max(0, number - 1) : number]):
             if offset <= start and stop <= offset + len(data):

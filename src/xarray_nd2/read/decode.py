@@ -254,20 +254,45 @@ def _copy(
         at,
         (step, layout.row_stride_bytes, layout.pixel_bytes, layout.samples * item, item),
     )
-    wanted = (rows - top, cols - left, selection.channels[window], selection.samples[window])
-    for axis, positions in enumerate(wanted, start=1):
+    channels = _stored_places(layout.channel_order, selection.channels[window])
+    samples = _stored_places(layout.sample_order, selection.samples[window])
+    for axis, positions in enumerate((rows - top, cols - left), start=1):
         view = view[(slice(None),) * axis + (_as_slice(positions),)]
-    pixels[
+    target = pixels[
         tile : tile + count,
         :,
         int(strips.row0[strip]) : int(strips.row1[strip]),
         int(strips.col0[strip]) : int(strips.col1[strip]),
-    ] = view.transpose(0, 3, 1, 2, 4)
+    ]
+    view = view.transpose(0, 3, 1, 2, 4)
+    # Where components are stored in another order, one after the other: NumPy is slow with an
+    # innermost axis that is not in order.
+    for to, channel in _parts(channels):
+        for number, sample in _parts(samples):
+            target[:, to, ..., number] = view[:, channel, ..., sample]
+
+
+def _parts(places: NDArray[np.int64]) -> list[tuple[Any, Any]]:
+    """Parts of an axis to copy: indices in the result and in what is stored."""
+    if len(places) == 1 or _is_even(places):
+        return [(slice(None), _as_slice(places))]
+    return list(enumerate(places.tolist()))
+
+
+def _stored_places(order: tuple[int, ...], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where a stored pixel has the channels or samples at some positions."""
+    return np.array(order, np.int64)[positions] if order else positions
 
 
 def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """Positions as a slice where they ascend evenly: a view instead of a copy."""
+    if not _is_even(positions):
+        return positions
     step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
-    if step > 0 and (np.diff(positions) == step).all():
-        return slice(int(positions[0]), int(positions[-1]) + 1, step)
-    return positions
+    return slice(int(positions[0]), int(positions[-1]) + 1, step)
+
+
+def _is_even(positions: NDArray[np.int64]) -> bool:
+    """Whether positions ascend by one step."""
+    steps = np.diff(positions)
+    return not len(steps) or bool(steps[0] > 0 and (steps == steps[0]).all())

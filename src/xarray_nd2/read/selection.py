@@ -113,7 +113,7 @@ def select_outer(layout: FrameLayout, key: Key) -> Selection:
         An index is out of bounds.
     """
     given = dict(zip(layout.dims, key, strict=True))
-    # C and S, where the image does not have them, have one position, which is dropped.
+    # S, where the image does not have it, has one position, which is dropped.
     axes = {dim: _axis(given.get(dim, 0), size) for dim, size in _all_sizes(layout).items()}
     loops = [axes[name][0] for name, _ in layout.loops]
     if loops:

@@ -1,7 +1,8 @@
 """The pixels to write: their sizes and dtype checked, then one frame after another as stored.
 
 A stored frame is (Y, X, component), little-endian, where component = channel and sample with the
-sample running faster, and where each row may be padded.
+sample running faster, and where each row may be padded. Colour is given as Red, Green, Blue(,
+Alpha) and stored as Blue, Green, Red(, Alpha).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xarray_nd2.testing.checks import raise_unless
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -23,18 +26,14 @@ __all__ = [
     "Image",
     "checked_image",
     "loop_dims",
-    "raise_unless",
+    "stored_components",
     "stored_frames",
 ]
 
-_LOOP_DIMS = "TPZ"
+_LOOP_KINDS = "TPZU"
+_DIMS_PATTERN = re.compile("([TPZU][2-9]? )*(C )?Y X( S)?")  # separated by spaces
+_STORED_COLOURS = (2, 1, 0, 3)  # of Red, Green, Blue and Alpha
 _WRITABLE_DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
-
-
-def raise_unless(met: bool, message: str) -> None:
-    """Raise a ValueError that says `message` unless a condition is met."""
-    if not met:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Image:
 
     @property
     def channel_count(self) -> int:
-        """Channels of a frame."""
+        """Positions along C."""
         return self.sizes.get("C", 1)
 
     @property
@@ -89,7 +88,7 @@ class Image:
             If the source gives another shape or dtype.
         """
         pixels = self.source(i)
-        asked = tuple(n for dim, n in self.sizes.items() if dim not in _LOOP_DIMS)
+        asked = tuple(n for dim, n in self.sizes.items() if dim[0] not in _LOOP_KINDS)
         shapes = [asked] if "C" in self.sizes else [asked, (1, *asked)]
         if pixels.shape not in shapes or pixels.dtype != self.dtype:
             raise ValueError(f"frame {i} is {pixels.dtype}{pixels.shape}, not {self.dtype}{asked}")
@@ -98,14 +97,29 @@ class Image:
         )
 
 
-def loop_dims(dims: Mapping[str, int] | str) -> list[str]:
-    """Those of `dims` that are loops, in their order."""
-    return [dim for dim in dims if dim in _LOOP_DIMS]
+def loop_dims(dims: Mapping[str, int] | Sequence[str], kinds: str = _LOOP_KINDS) -> list[str]:
+    """Those of `dims` that are loops of some kinds, in their order."""
+    return [dim for dim in dims if dim[0] in kinds]
+
+
+def stored_components(planes: Sequence[int]) -> list[int]:
+    """For each component of a file the one that is given for it.
+
+    Parameters
+    ----------
+    planes : sequence of int
+        Components of each channel: 1, or 3 or 4 for colour.
+    """
+    order: list[int] = []
+    for count in planes:
+        colours = _STORED_COLOURS[:count] if count > 1 else (0,)
+        order += [len(order) + given for given in colours]
+    return order
 
 
 def checked_image(
     data: ArrayLike | Callable[[int], ArrayLike],
-    dims: str,
+    dims: str | Sequence[str],
     sizes: Mapping[str, int] | None,
     dtype: DTypeLike | None,
 ) -> Image:
@@ -125,9 +139,11 @@ def checked_image(
     ValueError
         If they contradict each other or the format.
     """
+    known = _DIMS_PATTERN.fullmatch(" ".join(dims)) is not None
     raise_unless(
-        re.fullmatch("[TPZ]*C?YXS?", dims) is not None and len(set(dims)) == len(dims),
-        f"dims must be some of T, P, Z, then C (optional), Y, X, then S (optional), not {dims!r}",
+        known and len(set(dims)) == len(dims),
+        f"dims must be some of T, P, Z, U (T2… for a second loop of a kind), then C (optional), "
+        f"Y, X, then S (optional), not {dims!r}",
     )
     if callable(data):
         if sizes is None or dtype is None:
@@ -148,7 +164,7 @@ def checked_image(
         shape = tuple(found[dim] for dim in loop_dims(dims))
         image = Image(found, array.dtype, lambda i: array[np.unravel_index(i, shape)])
     raise_unless(
-        "".join(image.sizes) == dims, f"sizes are of {list(image.sizes)}, dims are {dims!r}"
+        list(image.sizes) == list(dims), f"sizes are of {list(image.sizes)}, dims are {dims!r}"
     )
     raise_unless(min(image.sizes.values()) >= 1, f"every size must be at least 1: {image.sizes}")
     raise_unless(image.sizes.get("S", 3) in (3, 4), f"S must be 3 or 4, not {image.sample_count}")
@@ -159,7 +175,12 @@ def checked_image(
 
 
 def stored_frames(
-    image: Image, row_stride: int, compression: str | None, level: int, absent: set[int]
+    image: Image,
+    order: Sequence[int],
+    row_stride: int,
+    compression: str | None,
+    level: int,
+    absent: set[int],
 ) -> Iterator[tuple[int, bytes | memoryview]]:
     """Frames as they lie in the file.
 
@@ -167,6 +188,8 @@ def stored_frames(
     ----------
     image : Image
         What to store.
+    order : sequence of int
+        For each component of the file the one that is given for it.
     row_stride : int
         Bytes from one row to the next.
     compression : {"lossless", "lossy"} or None
@@ -184,13 +207,15 @@ def stored_frames(
     height, width = image.sizes["Y"], image.sizes["X"]
     rows = np.zeros((height, row_stride), np.uint8)
     stored = rows[:, : image.row_bytes].view(image.dtype.newbyteorder("<"))
-    pixels = stored.reshape(height, width, image.channel_count, image.sample_count)
+    pixels = stored.reshape(height, width, image.component_count)
     for i in range(image.frame_count):
         if i in absent:
             continue
         if compression == "lossy":
             yield i, b"\xa5" * max(1, rows.size // 8)
             continue
-        for channel, plane in enumerate(image.frame(i)):  # several times faster than all at once
-            pixels[:, :, channel] = plane
+        planes = image.frame(i)
+        for component, given in enumerate(order):  # several times faster than all at once
+            channel, sample = divmod(given, image.sample_count)
+            pixels[:, :, component] = planes[channel, :, :, sample]
         yield i, rows.data.cast("B") if compression is None else zlib.compress(rows.data, level)

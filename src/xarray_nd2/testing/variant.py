@@ -12,6 +12,7 @@ Python value    lite variant                          variant XML
 mapping         level of named records                element with named children
 sequence        level of records with an empty name   element with ``no_name`` children
 `Flags`         byte array of 0 and 1                 element with children ``_00``, ``_01``…
+`Typed`         integer of the given type             the same
 ==============  ====================================  =======================================
 """
 
@@ -21,24 +22,28 @@ import base64
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
 from typing import TypeAlias
 from xml.etree import ElementTree as ET
 
-__all__ = ["NUMBER_STRUCTS", "Flags", "Tree", "Value", "ValueType", "lite_variant", "variant_xml"]
+__all__ = [
+    "NUMBER_STRUCTS",
+    "Flags",
+    "Tree",
+    "Typed",
+    "Value",
+    "ValueType",
+    "lite_variant",
+    "variant_xml",
+]
 
 
 class Flags(tuple[bool, ...]):
     """Whether each item of a list is valid; the two encodings write it differently."""
 
     __slots__ = ()
-
-
-Value: TypeAlias = (
-    bool | int | float | str | bytes | Flags | Mapping[str, "Value"] | Sequence["Value"]
-)
-Tree: TypeAlias = Mapping[str, Value]
 
 
 class ValueType(IntEnum):
@@ -54,6 +59,19 @@ class ValueType(IntEnum):
     BYTES = 9
     LEVEL = 11
 
+
+@dataclass(frozen=True)
+class Typed:
+    """An integer with a type that its name does not tell."""
+
+    value: int
+    type: ValueType
+
+
+Value: TypeAlias = (
+    bool | int | float | str | bytes | Flags | Typed | Mapping[str, "Value"] | Sequence["Value"]
+)
+Tree: TypeAlias = Mapping[str, Value]
 
 NUMBER_STRUCTS = {
     ValueType.BOOL: struct.Struct("<?"),
@@ -102,12 +120,14 @@ def lite_variant(tree: Tree) -> bytes:
     return b"".join(_lite_record(name, value) for name, value in tree.items())
 
 
-def variant_xml(tree: Tree) -> bytes:
+def variant_xml(tree: Tree, root: str = "") -> bytes:
     """Encode a tree as variant XML in UTF-8, with the vendor's root elements.
 
     Parameters
     ----------
     tree : mapping of str to value
+    root : str, optional
+        Name of the element that holds the tree.
 
     Returns
     -------
@@ -120,14 +140,16 @@ def variant_xml(tree: Tree) -> bytes:
     TypeError
         If a value is of no type that ND2 metadata has.
     """
-    root = ET.Element("variant", version="1.0")
-    root.append(_xml_element("", tree))
-    text: str = ET.tostring(root, encoding="unicode")
+    document = ET.Element("variant", version="1.0")
+    document.append(_xml_element(root, tree))
+    text: str = ET.tostring(document, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode()
 
 
 def _value_type(name: str, value: Value) -> ValueType:
     """Type of a value, by its Python type and for integers by its name."""
+    if isinstance(value, Typed):
+        return value.type
     if isinstance(value, bool):
         return ValueType.BOOL
     if isinstance(value, int):
@@ -184,6 +206,7 @@ def _lite_record(name: str, value: Value) -> bytes:
             f"the name {name[:20]!r}... has more than {_MAX_NAME_CHARACTERS} characters"
         )
     type_ = _value_type(name, value)
+    value = value.value if isinstance(value, Typed) else value
     head = bytes([type_, len(encoded) // 2 + 1]) + encoded + b"\0\0"
     if isinstance(value, str):
         return head + _checked_text(name, value).encode("utf-16-le") + b"\0\0"
@@ -209,6 +232,7 @@ def _xml_element(name: str, value: Value) -> ET.Element:
     if isinstance(value, Flags):
         value = {f"_{i:02}": flag for i, flag in enumerate(value)}
     type_ = _value_type(name, value)
+    value = value.value if isinstance(value, Typed) else value
     element = ET.Element(name or "no_name", runtype=_XML_RUNTYPES[type_])
     if isinstance(value, str):
         element.set("value", _checked_text(name, value))

@@ -18,33 +18,28 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from xarray_nd2.format.container import frame_name
+from xarray_nd2.testing.channel import Channel
+from xarray_nd2.testing.checks import raise_unless, raise_unless_one_of
 from xarray_nd2.testing.chunks import ChunkWriter
-from xarray_nd2.testing.image import (
-    checked_image,
-    loop_dims,
-    raise_unless,
-    stored_frames,
-)
-from xarray_nd2.testing.metadata import (
-    Channel,
-    attributes,
-    experiment,
-    periods_loop,
-    picture,
-    positions_loop,
-    time_loop,
-    z_loop,
-)
+from xarray_nd2.testing.experiment import experiment
+from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
+from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
+from xarray_nd2.testing.picture import julian_date, picture
+from xarray_nd2.testing.recorded import recorded_chunks
+from xarray_nd2.testing.run import Run
 from xarray_nd2.testing.variant import lite_variant, variant_xml
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from xarray_nd2.testing.experiment import Period, Point
     from xarray_nd2.testing.image import Image
-    from xarray_nd2.testing.metadata import Loop, Point
+    from xarray_nd2.testing.recorded import ColumnValues, RecordedColumn
+    from xarray_nd2.testing.run import OfLoops
     from xarray_nd2.testing.variant import Tree
 
 __all__ = ["write_nd2"]
@@ -55,18 +50,27 @@ _FRAME_TIME_MS = struct.Struct("<d")  # before the pixels of each frame
 def write_nd2(
     file: str | os.PathLike[str] | BinaryIO,
     data: ArrayLike | Callable[[int], ArrayLike],
-    dims: str,
+    dims: str | Sequence[str],
     *,
     sizes: Mapping[str, int] | None = None,
     dtype: DTypeLike | None = None,
     channels: Sequence[str | Channel] | None = None,
-    pixel_size: float = 0.5,
-    z_step: float = 1.0,
-    period: float = 1.0,
-    periods: Sequence[tuple[int, float]] | None = None,
-    positions: Sequence[str] | None = None,
-    stage_positions: Sequence[Point] | None = None,
+    pixel_size: float | None = 0.5,
+    camera_to_stage: Sequence[float] | None = None,
+    z_step: OfLoops[float] = 1.0,
+    z_home: OfLoops[int] | None = None,
+    period: OfLoops[float] = 1.0,
+    average_period: OfLoops[float] | None = None,
+    periods: OfLoops[Sequence[Period]] | None = None,
+    positions: OfLoops[Sequence[str]] | None = None,
+    stage_positions: OfLoops[Sequence[Point]] | None = None,
+    use_point_z: bool = True,
+    skipped_points: Sequence[int] = (),
+    loop_kinds: Mapping[str, int] | None = None,
+    planned: Mapping[str, int] | None = None,
+    start: str | dt.datetime | np.datetime64 | None = None,
     timestamps: Sequence[float] | NDArray[Any] | None = None,
+    recorded: Mapping[str, RecordedColumn | ColumnValues] | None = None,
     bits_significant: int | None = None,
     text_info: Mapping[str, str] | None = None,
     row_alignment: int = 4,
@@ -88,31 +92,59 @@ def write_nd2(
         Pixels, one axis for each of `dims`; or ``data(i)``, the pixels of frame ``i`` with the
         axes (C, Y, X[, S]), where C may be left out if `dims` has none. Frames count along the
         loops in row-major order.
-    dims : str
-        Any of the loops T, P and Z in the order of their nesting (the outermost first), then
-        optionally C, then Y and X, then optionally S (3 or 4 samples: RGB or RGBA).
+    dims : str or sequence of str
+        Any of the loops T, P, Z and U (of a custom kind) in the order of their nesting (the
+        outermost first), then optionally C, then Y and X, then optionally S: Red, Green, Blue(,
+        Alpha), which are stored as Blue, Green, Red(, Alpha). A second loop of a kind is called
+        ``"T2"``, ``"P2"``…
     sizes : mapping of str to int, optional
         Size of each of `dims`, in that order. Needed with a callable.
     dtype : dtype_like, optional
         Unsigned or signed integers of 8, 16 or 32 bits or floats of 16, 32 or 64 bits, stored
         little-endian. Needed with a callable; that of an array may only be confirmed.
     channels : sequence of str or Channel, optional
-        One for each channel; ``Ch0``, ``Ch1``… unless given.
+        One for each channel; ``Ch0``, ``Ch1``… unless given. A channel of several components takes
+        as many positions of C.
     pixel_size : float, optional
-        Height and width of a pixel in µm.
+        Height and width of a pixel in µm; None for an image that is not calibrated.
+    camera_to_stage : sequence of float, optional
+        The four numbers of the matrix, row by row. Version 2 has it only once for the whole file.
     z_step : float, optional
-        Distance of planes in µm; negative for a stack from top to bottom.
+        Distance of planes in µm; negative for a stack from top to bottom. This and all that is
+        said of loops below may be a mapping where there are several of a kind, e.g.
+        ``{"Z": 1.0, "Z2": 50.0}``; otherwise it is said of the outermost one.
+    z_home : int, optional
+        Number of the home plane; ``(count - 1) // 2`` unless given.
     period : float, optional
-        Seconds from one time to the next.
-    periods : sequence of (count, seconds), optional
+        Seconds from one time to the next, as planned.
+    average_period : float, optional
+        The same as run; as planned unless given.
+    periods : sequence of (count, period[, average period]), optional
         Runs of times that each have their own period, instead of `period`.
     positions : sequence of str, optional
         Name of each position of the P loop.
     stage_positions : sequence of (x, y, z), optional
-        Place of each position in µm; a single one if there is no P loop.
+        Place of each position in µm; a single one if there is no P loop. In a stack, z is that of
+        the home plane.
+    use_point_z : bool, optional
+        Whether the positions set Z. Where they do not, it is known of the first frame only.
+    skipped_points : sequence of int, optional
+        Positions of the first P loop that were planned and not visited. `positions` and
+        `stage_positions` have them, `data` has not.
+    loop_kinds : mapping of str to int, optional
+        The vendor's type code for a loop, such as 3, 5 or 9; of such loops no more is written than
+        how often they ran.
+    planned : mapping of str to int, optional
+        What the experiment says of the size of a loop, where `data` has another. All that
+        is said of the loop is of this size.
+    start : str, datetime.datetime or numpy.datetime64, optional
+        When the first frame was taken, in UTC unless it says otherwise.
     timestamps : sequence of float, optional
         Seconds at which each frame was taken, missing ones too. Without them the file has no
         table of times, and zero before the pixels of each frame.
+    recorded : mapping of str to sequence, optional
+        Recorded data: columns of one value a frame by their ID, such as ``X``, ``Y`` and ``Z`` for
+        the stage in µm. They are stored as 64-bit floats, 32-bit integers or texts, as given.
     bits_significant : int, optional
         Bits of a component that carry a value; all of them unless given.
     text_info : mapping of str to str, optional
@@ -156,11 +188,13 @@ def write_nd2(
     bits = 8 * image.dtype.itemsize
     bits_significant = bits if bits_significant is None else operator.index(bits_significant)
     absent = {operator.index(i) for i in missing}
-    _raise_unless_one_of("version", version, [(3, 0), (2, 1)])
-    _raise_unless_one_of("compression", compression, [None, "lossless", "lossy"])
-    _raise_unless_one_of("metadata_at", metadata_at, ["start", "end"])
-    _raise_unless_one_of("map_order", map_order, ["reversed", "sequence"])
-    raise_unless(pixel_size > 0, f"pixel_size must be positive, not {pixel_size}")
+    raise_unless_one_of("version", version, [(3, 0), (2, 1)])
+    raise_unless_one_of("compression", compression, [None, "lossless", "lossy"])
+    raise_unless_one_of("metadata_at", metadata_at, ["start", "end"])
+    raise_unless_one_of("map_order", map_order, ["reversed", "sequence"])
+    raise_unless(
+        pixel_size is None or pixel_size > 0, f"pixel_size must be positive, not {pixel_size}"
+    )
     raise_unless(row_alignment >= 1, f"row_alignment must be at least 1, not {row_alignment}")
     raise_unless(
         0 <= compression_level <= 9, f"compression_level is {compression_level}, not 0 to 9"
@@ -175,8 +209,23 @@ def write_nd2(
 
     row_stride = -(-image.row_bytes // row_alignment) * row_alignment
     times = _frame_times_ms(timestamps, image.frame_count)
-    stage = _stage_points(stage_positions, image.sizes.get("P", 1))
-    loops = _experiment_loops(image.sizes, period, periods, z_step, positions, stage)
+    described = _described_channels(channels, image)
+    components = [c.components * image.sample_count for c in described]
+    run = Run(
+        sizes=image.sizes,
+        planned=planned or {},
+        kinds=loop_kinds or {},
+        z_step=z_step,
+        z_home=z_home,
+        period=period,
+        average_period=average_period,
+        periods=periods,
+        positions=positions,
+        stage_positions=stage_positions,
+        use_point_z=use_point_z,
+        skipped_points=skipped_points,
+    )
+    loops = run.loops()
     lite = version >= (3, 0)
 
     def encoded(chunk: str, root: str, tree: Tree) -> dict[str, bytes]:
@@ -188,10 +237,14 @@ def write_nd2(
         "ImageMetadataSeq{}|0!",
         "SLxPictureMetadata",
         picture(
-            _described_channels(channels, image),
+            described,
             samples=image.sample_count,
             pixel_size=pixel_size,
-            stage=(0.0, 0.0, 0.0) if stage is None else stage[0],
+            stage=run.first_place(),
+            start_julian_date=julian_date(start),
+            time_ms=float(times[0]),
+            camera_to_stage=camera_to_stage,
+            matrix_of_samples=lite,
         ),
     )
     attributes_chunk = encoded(
@@ -217,6 +270,8 @@ def write_nd2(
         last |= encoded("ImageTextInfo{}!", "SLxImageTextInfo", text_info_tree(text_info))
     if timestamps is not None:
         last["CustomData|AcqTimesCache!"] = times.tobytes()
+    if recorded is not None:
+        last |= recorded_chunks(recorded, image.frame_count)
     before, after = (
         (first, last | attributes_chunk)
         if metadata_at == "start"
@@ -227,18 +282,15 @@ def write_nd2(
         chunks = ChunkWriter(sink, version)
         for name, content in before.items():
             chunks.append(name, content)
-        for i, frame in stored_frames(image, row_stride, compression, compression_level, absent):
+        for i, frame in stored_frames(
+            image, stored_components(components), row_stride, compression, compression_level, absent
+        ):
             chunks.append(
                 frame_name(i).decode(), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
             )
         for name, content in after.items():
             chunks.append(name, content)
         chunks.finish(by_name=map_order == "reversed")
-
-
-def _raise_unless_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise a ValueError unless an argument has one of the allowed values."""
-    raise_unless(value in allowed, f"{name} must be one of {allowed}, not {value!r}")
 
 
 @contextmanager
@@ -255,11 +307,17 @@ def _described_channels(channels: Sequence[str | Channel] | None, image: Image) 
     """A `Channel` for each channel of the image, numbered where none are given."""
     if channels is None:
         channels = [f"Ch{i}" for i in range(image.channel_count)]
+    described = [c if isinstance(c, Channel) else Channel(c) for c in channels]
+    count = sum(c.components for c in described)
     raise_unless(
-        len(channels) == image.channel_count,
-        f"{len(channels)} channels are described, the image has {image.channel_count}",
+        count == image.channel_count,
+        f"{count} channels are described, the image has {image.channel_count}",
     )
-    return [c if isinstance(c, Channel) else Channel(c) for c in channels]
+    raise_unless(
+        image.sample_count == 1 or count == len(described),
+        "channels have several components, and the image has an S axis",
+    )
+    return described
 
 
 def _frame_times_ms(timestamps: Sequence[float] | NDArray[Any] | None, frames: int) -> NDArray[Any]:
@@ -271,50 +329,3 @@ def _frame_times_ms(timestamps: Sequence[float] | NDArray[Any] | None, frames: i
         seconds.shape == (frames,), f"timestamps have shape {seconds.shape}, frames: {frames}"
     )
     return (seconds * 1000.0).astype("<f8")
-
-
-def _stage_points(stage_positions: Sequence[Point] | None, count: int) -> list[Point] | None:
-    """Places of the stage (x, y, z in µm), `count` of them; None where none are given."""
-    if stage_positions is None:
-        return None
-    raise_unless(
-        np.shape(stage_positions) == (count, 3),
-        f"stage_positions must be {count} of (x, y, z), not {stage_positions}",
-    )
-    return [(float(x), float(y), float(z)) for x, y, z in stage_positions]
-
-
-def _experiment_loops(
-    sizes: Mapping[str, int],
-    period: float,
-    periods: Sequence[tuple[int, float]] | None,
-    z_step: float,
-    names: Sequence[str] | None,
-    stage: list[Point] | None,
-) -> list[Loop]:
-    """Loops of the experiment, the outermost first."""
-    raise_unless(z_step != 0, "z_step must not be 0")
-    raise_unless(names is None or "P" in sizes, "positions are named, dims have no P")
-    raise_unless(periods is None or "T" in sizes, "periods are given, dims have no T")
-    raise_unless(min([period, *(s for _, s in periods or ())]) >= 0, "a period cannot be negative")
-    loops: dict[str, Loop] = {}
-    if "T" in sizes:
-        counts = [sizes["T"]] if periods is None else [operator.index(n) for n, _ in periods]
-        raise_unless(
-            sum(counts) == sizes["T"] and min(counts) >= 1,
-            f"periods have {counts} times, T is {sizes['T']}",
-        )
-        loops["T"] = (
-            time_loop(sizes["T"], period)
-            if periods is None
-            else periods_loop([(n, s) for n, (_, s) in zip(counts, periods, strict=True)])
-        )
-    if "Z" in sizes:
-        loops["Z"] = z_loop(sizes["Z"], z_step)
-    if "P" in sizes:
-        count = sizes["P"]
-        names = [""] * count if names is None else names
-        raise_unless(len(names) == count, f"positions have {len(names)} names, P is {count}")
-        places = [(0.0, 0.0, 0.0)] * count if stage is None else stage
-        loops["P"] = positions_loop(names, places, use_z=stage is not None)
-    return [loops[dim] for dim in loop_dims(sizes)]

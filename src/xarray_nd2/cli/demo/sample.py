@@ -134,6 +134,7 @@ class Sample:
             channels=_SAMPLE_CHANNELS,
             pixel_size=PIXEL_SIZE_UM,
             z_step=PLANE_DISTANCE_UM,
+            z_home=0,  # so that z counts from the first plane
             period=STACK_PERIOD_SECONDS,
             timestamps=np.add.outer(stacks, planes).ravel(),
             bits_significant=12,
