@@ -52,7 +52,8 @@ def run(share: fuse.FuseShare, frames: np.ndarray) -> Path:
 
 
 def opened(path: Path, **options: Any) -> xr.Dataset:
-    return xr.open_dataset(path, engine="nd2", cache=False, **options)
+    """A file, opened; its one channel."""
+    return xr.open_dataset(path, engine="nd2", cache=False, **options).isel(C=0)
 
 
 @pytest.fixture

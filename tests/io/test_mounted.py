@@ -118,7 +118,8 @@ def run(calls: Calls, tmp_path: Path) -> Path:
 
 
 def opened(path: Path, **options: Any) -> xr.Dataset:
-    return xr.open_dataset(path, engine="nd2", cache=False, **options)
+    """A file, opened; its one channel."""
+    return xr.open_dataset(path, engine="nd2", cache=False, **options).isel(C=0)
 
 
 @pytest.mark.parametrize("chunks", [None, {}], ids=["lazy", "dask"])

@@ -97,7 +97,7 @@ def find_mount(path: str, mountinfo: str) -> Mount:
     --------
     >>> disk = "27 1 254:0 / / rw - ext4 /dev/vda rw"
     >>> share = "42 27 0:39 / /mnt/day\\0401 rw shared:3 - nfs4 host:/day rw"
-    >>> find_mount("/mnt/day 1/run.nd2", f"{disk}\\n{share}")
+    >>> find_mount("/mnt/day 1/run.nd2", f"{disk}\n{share}")
     Mount(point='/mnt/day 1', file_system='nfs4')
     """
     found = UNKNOWN_MOUNT
