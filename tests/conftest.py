@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers import Missing, fuse
 from xarray_nd2.testing import RangeServer, S3Server
 
 if TYPE_CHECKING:
@@ -73,3 +74,25 @@ def s3() -> Iterator[S3Server]:
     with S3Server() as server:
         server.create_bucket("bucket")
         yield server
+
+
+@pytest.fixture(scope="session")
+def mounted_share(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fuse.FuseShare]:
+    mounting = fuse.serve(tmp_path_factory.mktemp("fuse") / "server")
+    try:
+        share = mounting.__enter__()
+    except Missing as reason:
+        pytest.skip(str(reason))
+    try:
+        yield share
+    finally:
+        mounting.__exit__(None, None, None)
+
+
+@pytest.fixture
+def share(mounted_share: fuse.FuseShare) -> Iterator[fuse.FuseShare]:
+    """A mounted share that behaves well, its log of calls empty."""
+    mounted_share.behave()
+    mounted_share.calls()
+    yield mounted_share
+    mounted_share.behave()

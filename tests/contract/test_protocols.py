@@ -28,6 +28,7 @@ from tests.servers import (
     Missing,
     Store,
     azurite,
+    fuse,
     gcs,
     measure,
     nginx,
@@ -230,6 +231,11 @@ def file_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
+def fuse_store(mounted_share: fuse.FuseShare) -> Store:
+    return Store(lambda name: str(mounted_share.path / name), {}, mounted_share.put)
+
+
+@pytest.fixture(scope="session")
 def memory_store() -> Store:
     def put(name: str, data: bytes) -> None:
         fsspec.filesystem("memory").pipe_file(f"/protocols/{name}", data)
@@ -297,6 +303,7 @@ STORES = [
     "sftp",
     "webdav",
     "file",
+    "fuse",
     "memory",
 ]
 CHAINS = [

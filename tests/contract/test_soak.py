@@ -5,6 +5,7 @@ It takes about half a minute; ``ND2_SOAK_SECONDS`` makes it longer.
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+import pytest
 import xarray as xr
 
 from tests.variants import VARIANTS
@@ -27,14 +29,14 @@ from xarray_nd2.io import retry
 from xarray_nd2.testing import Fault, write_nd2
 
 if TYPE_CHECKING:
-    import pytest
-
+    from tests.servers.fuse import FuseShare
     from xarray_nd2.testing import RangeServer, S3Server
 
 SECONDS = float(os.environ.get("ND2_SOAK_SECONDS", "30"))
 THREADS, PROCESSES = 4, 2
 FILES = ["time-stack-channels", "positions-time-stack", "rgb", "lossless", "missing-frames", "xml"]
 IN_S3 = {"positions-time-stack", "lossless"}
+ON_SHARE = {"rgb", "missing-frames"}  # where one can be mounted
 PASSING = [500, 503, 429, 408, "reset", "short", "truncate", "early_end"]
 LASTING = [400, 403, 404, 416, "ignore_range", "gzip"]
 SLOW = ["stall", "informational", "trickle", "trickle_body"]
@@ -170,7 +172,23 @@ def soak(
     return counts
 
 
-def test_soak(http: RangeServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def failing_share(request: pytest.FixtureRequest) -> FuseShare | None:
+    """A share of which one call in six fails; None where none can be mounted."""
+    try:
+        share: FuseShare = request.getfixturevalue("share")
+    except pytest.skip.Exception:
+        return None
+    share.behave("read", "open", errno=errno.EIO, every=6)
+    return share
+
+
+def test_soak(
+    http: RangeServer,
+    s3: S3Server,
+    failing_share: FuseShare | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", retry.FIRST_PAUSE_SECONDS)  # to restore it
     urls, of_s3 = {}, s3.storage_options
     for name in FILES:
@@ -179,6 +197,9 @@ def test_soak(http: RangeServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch) 
         if name in IN_S3:
             s3.put("bucket", f"soak-{name}.nd2", file.getvalue())
             urls[name] = f"s3://bucket/soak-{name}.nd2"
+        elif name in ON_SHARE and failing_share is not None:
+            failing_share.put(f"soak-{name}.nd2", file.getvalue())
+            urls[name] = str(failing_share.path / f"soak-{name}.nd2")
         else:
             http.put(f"soak-{name}.nd2", file.getvalue())
             urls[name] = http.url(f"soak-{name}.nd2")

@@ -328,3 +328,13 @@ def test_best_gap_is_about_as_quick_as_any(
         for m in range(13)
     }
     assert seconds(None) <= min(map(seconds, pixels | rows)) * 1.150001
+
+
+def test_requests_are_as_large_as_suits_the_link() -> None:
+    """One frame is read by several requests at once, of whole rows."""
+    layout = layout_of((), 1, 1024, 1024)
+    selection = select_outer(layout, (0, slice(None), slice(None)))
+    link = DEFAULT_LINKS["share"]
+    plan = plan_read(layout, selection, None, link, 64)
+    assert (plan.stops - plan.starts).max() <= 1.1 * link.request_bytes
+    assert plan.requests == -(-layout.frame_bytes // link.request_bytes)

@@ -12,21 +12,26 @@ from fsspec.implementations.dirfs import DirFileSystem
 
 from xarray_nd2.io import cloud, filesystems, http
 from xarray_nd2.io.local import LocalFile, MemoryFile, OpenFile
-from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
+from xarray_nd2.io.mounted import MountedFile
+from xarray_nd2.io.mounts import DISK_MOUNT, UNKNOWN_MOUNT, mount_of
+from xarray_nd2.io.process import MAX_CONCURRENCY, start_read_thread, this_process
 from xarray_nd2.io.urls import host_of, is_local, local_path, with_long_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from xarray_nd2.io.local import DirectTransport
+    from xarray_nd2.io.mounts import Mount
     from xarray_nd2.io.transport import Transport
 
     Chosen = Transport | DirectTransport
 
+MAX_MOUNT_LOOK_SECONDS: Final = 2.0  # until what says nothing is taken for a share
+
 _S3_FILESYSTEM: Final = "s3fs.core.S3FileSystem"
 # By the class that has what the transport uses, and not by protocol: that may be claimed by another.
 _TRANSPORT_OF_CLASS: dict[str, Callable[[Any, str], Chosen]] = {
-    "fsspec.implementations.local.LocalFileSystem": lambda _, path: LocalFile(path),
+    "fsspec.implementations.local.LocalFileSystem": lambda _, path: _file_at(path),
     "fsspec.implementations.memory.MemoryFileSystem": MemoryFile,
     "fsspec.implementations.smb.SMBFileSystem": filesystems.SMBTransport,
     "webdav4.fsspec.WebdavFileSystem": http.WebDAVTransport,
@@ -57,7 +62,7 @@ def connect(target: str | tuple[Any, str] | OpenFile, storage_options: Mapping[s
     """
     if isinstance(target, OpenFile):
         return target
-    if isinstance(target, str) and is_local(target):
+    if isinstance(target, str) and is_local(target) and not _mount(local_path(target)).is_share:
         return LocalFile(local_path(target))
     process, key = this_process(), connection_key(target, storage_options)
     connected: Chosen | None = process.connections.get(key)
@@ -125,7 +130,43 @@ def _reads_otherwise(kind: type, ancestor: type) -> bool:
     )
 
 
+def _file_at(path: str) -> Chosen:
+    mount = _mount(path)
+    return MountedFile(path, mount) if mount.is_share else LocalFile(path)
+
+
+def _mount(path: str) -> Mount:
+    """Where a path is mounted, kept for its folder, and for itself where it is a link.
+
+    What does not answer, or fails, is taken for a share.
+    """
+    process = this_process()
+    mount = UNKNOWN_MOUNT
+    for place in (os.path.dirname(path), path):  # noqa: PTH120
+        known = process.mounts.get(place)
+        if known is None:
+            try:
+                looking = start_read_thread(_mount_of_file, path, place)
+                known = looking.result(MAX_MOUNT_LOOK_SECONDS)
+            except FileNotFoundError:
+                return DISK_MOUNT  # whoever opens it is told; a share may be mounted there later
+            except OSError:
+                return UNKNOWN_MOUNT
+            process.keep_mount(place, known)
+        mount = known
+        if mount.is_share or not os.path.islink(path):  # noqa: PTH114
+            break
+    return mount
+
+
+def _mount_of_file(path: str, place: str) -> Mount:
+    os.lstat(path)  # it is there
+    return mount_of(place)
+
+
 def _new_connection(target: str | tuple[Any, str], storage_options: Mapping[str, Any]) -> Chosen:
+    if isinstance(target, str) and is_local(target):
+        return _file_at(local_path(target))
     if isinstance(target, str):
         url = with_long_addresses(target)
         return transport_for(*fsspec.url_to_fs(url, **_with_connections(url, storage_options)))

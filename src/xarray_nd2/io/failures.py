@@ -104,6 +104,10 @@ class RangeIgnoredError(OSError):
         self.passing = passing
 
 
+class ShareError(OSError):
+    """The system could not read from a mounted share; made of an error number and its text."""
+
+
 class ForeignError(Exception):
     """The text of another package's exception and of its causes, in place of them."""
 
@@ -136,7 +140,9 @@ def is_transient(error: BaseException) -> bool:
             return cause.passing
         if isinstance(cause, PermissionError):
             return False
-        if isinstance(cause, _TRANSIENT_BUILTINS) or _is_named(cause, _TRANSIENT_CLIENT_ERRORS):
+        if isinstance(cause, (*_TRANSIENT_BUILTINS, ShareError)) or (
+            _is_named(cause, _TRANSIENT_CLIENT_ERRORS)
+        ):
             return True
         status = _own_status(cause)
         if status is not None and status >= 400:
@@ -155,11 +161,11 @@ def is_absence(error: BaseException, handled: BaseException | None = None) -> bo
 def is_unlikely_to_pass(error: BaseException) -> bool:
     """Whether it tells more of what is there than of how it is just now.
 
-    Nobody listens at the address, or the store that gave ranges gives something else.
+    Nobody listens at the address, the store that gave ranges gives something else, or the system
+    gave up a mounted share, after a patience of its own.
     """
-    return any(
-        isinstance(cause, (ConnectionRefusedError, RangeIgnoredError)) for cause in causes(error)
-    )
+    unlikely = (ConnectionRefusedError, RangeIgnoredError, ShareError)
+    return any(isinstance(cause, unlikely) for cause in causes(error))
 
 
 def is_refusal(error: BaseException, handled: BaseException | None = None) -> bool:

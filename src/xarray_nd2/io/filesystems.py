@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,13 +16,14 @@ import fsspec.asyn
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
+from xarray_nd2.io.open_while_read import OpenWhileRead
 from xarray_nd2.io.patience import Patience
 from xarray_nd2.io.process import in_read_thread, this_process
 from xarray_nd2.io.transport import FileTransport, unattended_task
 from xarray_nd2.read.coalesce import in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -233,48 +233,19 @@ class QueueTransport(_BlockingTransport):
         return True
 
 
-@dataclass(eq=False, slots=True)
-class _SharedFile:
-    """A file that is open while reads that overlap in time need it."""
-
-    opened: asyncio.Future[Any]
-    users: int = 0
-
-
 class SMBTransport(_BlockingTransport):
     """A file of a Windows share: reads in threads, from one open file.
 
-    Opening and closing it for each range would take three requests instead of one; a file that
-    stayed open for longer could not be deleted by others.
+    Opening and closing it for each range would take three requests instead of one.
     """
 
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__(fs, path)
-        self._shared: _SharedFile | None = None
+        self._file = OpenWhileRead(lambda: self._connected(self._open))
 
     async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
-        async with patience.attempt(unseen_bytes=stop - start), self._file() as file:
+        async with patience.attempt(unseen_bytes=stop - start), self._file.opened() as file:
             return await in_read_thread(_read_share, file, start, stop)
-
-    @asynccontextmanager
-    async def _file(self) -> AsyncIterator[Any]:
-        if self._shared is None:
-            opening = asyncio.ensure_future(in_read_thread(self._connected, self._open))
-            self._shared = _SharedFile(opening)
-        shared = self._shared
-        shared.users += 1
-        try:
-            yield await asyncio.shield(shared.opened)
-        except BaseException:
-            if self._shared is shared:
-                self._shared = None  # the next read opens it anew
-            raise
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                if self._shared is shared:
-                    self._shared = None
-                shared.opened.add_done_callback(_close)
 
     def _open(self) -> Any:
         # Unless told otherwise, others may read, write and delete it meanwhile: without that, a
@@ -296,16 +267,6 @@ class SMBTransport(_BlockingTransport):
         # Until fsspec has a public way to connect again.
         self._fs._connect()  # noqa: SLF001
         return True
-
-
-def _close(opened: asyncio.Future[Any]) -> None:
-    if not opened.cancelled() and opened.exception() is None:
-        threading.Thread(target=_close_file, args=(opened.result(),), daemon=True).start()
-
-
-def _close_file(file: Any) -> None:
-    with suppress(Exception):  # the connection was lost, and the file with it
-        file.close()
 
 
 def _read_share(file: Any, start: int, stop: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What is at hand, a local file or an open one: read directly in the calling thread."""
+"""What is at hand, a file on a local disk or an open one: read directly in the calling thread."""
 
 from __future__ import annotations
 
@@ -18,31 +18,52 @@ if TYPE_CHECKING:
     from xarray_nd2.io.answers import Bytes
 
 
+def facts_of_status(
+    status: os.stat_result, path: Path, *, keeps_inodes: bool = True
+) -> ObjectFacts:
+    """What the system says of a file that is open, or about to be opened.
+
+    Parameters
+    ----------
+    status : os.stat_result
+        What it says.
+    path : Path
+        Of the file, for messages.
+    keeps_inodes : bool
+        Whether the number of the inode tells the file from others.
+
+    Raises
+    ------
+    OSError
+        It is not an ordinary file.
+    """
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{path} is a directory")
+    if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for somebody to write
+        raise OSError(f"{path} is not an ordinary file")
+    modified = f"{status.st_mtime_ns:x}"
+    etag = f"{status.st_ino:x}-{modified}" if keeps_inodes else None
+    return ObjectFacts(status.st_size, etag, modified)
+
+
 class LocalFile:
-    """A file of this machine, mapped into memory for as long as it is read."""
+    """A file on a disk of this machine, mapped into memory for as long as it is read."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
 
     def stat(self) -> ObjectFacts:
-        return self._facts(self._path.stat())
+        return facts_of_status(self._path.stat(), self._path)
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
         with self._path.open("rb", buffering=0) as file:
-            size = self._facts(os.fstat(file.fileno())).size
+            size = facts_of_status(os.fstat(file.fileno()), self._path).size
             # An empty file cannot be mapped. The mapping outlives the file object and goes with
             # the last view of it.
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             view = memoryview(mapped)
         yield lambda start, stop: view[start:stop]
-
-    def _facts(self, status: os.stat_result) -> ObjectFacts:
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(f"{self._path} is a directory")
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for somebody to write
-            raise OSError(f"{self._path} is not an ordinary file")
-        return ObjectFacts(status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}")
 
 
 class OpenFile:

@@ -22,6 +22,8 @@ from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 
+    from xarray_nd2.io.mounts import Mount
+
 T = TypeVar("T")
 
 MAX_CONCURRENCY: Final = 64
@@ -30,6 +32,7 @@ MAX_CONCURRENCY: Final = 64
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024  # several times what any link holds
 MAX_CONNECTIONS: Final = 256
 MAX_OBSERVED_LINKS: Final = 256
+MAX_KNOWN_MOUNTS: Final = 4096  # folders of which it is known where they are mounted
 MAX_CACHED_FRAME_BYTES: Final = 128 * 1024 * 1024
 
 
@@ -49,6 +52,8 @@ class Process:
         For decoding.
     frame_cache : FrameCache
         Inflated frames.
+    mounts : dict
+        Where folders and links are mounted, as far as that is known; see `keep_mount`.
     warned_of : set of str
         What was warned of once and is not to be warned of again.
     """
@@ -59,6 +64,7 @@ class Process:
         self.filesystem_turns: WeakKeyDictionary[Any, asyncio.Semaphore] = WeakKeyDictionary()
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
+        self.mounts: dict[str, Mount] = {}
         self.warned_of: set[str] = set()
         self._beside: dict[int, Any] = {}
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, Slots] = WeakKeyDictionary()
@@ -89,10 +95,17 @@ class Process:
 
     def keep_connection(self, key: Hashable, connection: object) -> None:
         """Keep a connection for the next read, and forget the oldest of too many."""
+        self._keep(self.connections, key, connection, MAX_CONNECTIONS)
+
+    def keep_mount(self, path: str, mount: Mount) -> None:
+        """Keep where a path is mounted, and forget the oldest of too many."""
+        self._keep(self.mounts, path, mount, MAX_KNOWN_MOUNTS)
+
+    def _keep(self, kept: dict[Any, Any], key: Hashable, value: object, limit: int) -> None:
         with self._lock:
-            self.connections[key] = connection
-            while len(self.connections) > MAX_CONNECTIONS:
-                del self.connections[next(iter(self.connections))]
+            kept[key] = value
+            while len(kept) > limit:
+                del kept[next(iter(kept))]
 
 
 _processes: dict[int, Process] = {}
@@ -110,7 +123,12 @@ def _new_observer(kind: str, host: str) -> LinkObserver:  # noqa: ARG001  (each 
 
 
 async def in_read_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking function in a thread of its own.
+    """Run a blocking function in a thread of its own, as `start_read_thread` does."""
+    return await asyncio.wrap_future(start_read_thread(function, *args))
+
+
+def start_read_thread(function: Callable[..., T], *args: Any) -> Future[T]:
+    """Begin to run a blocking function in a thread of its own.
 
     Threads of a pool would be used up by servers that never answer, and the end of the process
     would wait for them. How many there are is bounded by the requests in flight.
@@ -125,7 +143,7 @@ async def in_read_thread(function: Callable[..., T], *args: Any) -> T:
                 done.set_exception(error)
 
     threading.Thread(target=run, name="xarray-nd2-read", daemon=True).start()
-    return await asyncio.wrap_future(done)
+    return done
 
 
 @dataclass(eq=False, slots=True)

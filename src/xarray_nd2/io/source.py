@@ -19,6 +19,7 @@ from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.choose import connect, connection_key
 from xarray_nd2.io.failures import check_unchanged, is_of_empty_object, nd2_errors
 from xarray_nd2.io.local import DirectTransport, LocalFile, OpenFile
+from xarray_nd2.io.mounted import MountedFile
 from xarray_nd2.io.patience import PATIENCE_SECONDS, Patience
 from xarray_nd2.io.process import MAX_CONCURRENCY, this_process
 from xarray_nd2.io.retry import persistently, read_fully
@@ -318,6 +319,8 @@ class ByteSource:
             return connect(self.target, self.storage_options)
 
     def _observer(self, transport: Transport) -> LinkObserver:
+        if isinstance(transport, MountedFile):
+            return this_process().observer(transport.kind, transport.mount.point)
         return this_process().observer(transport.kind, host_of(self.name))
 
     def _reading(self, where: str | tuple[int, int]) -> nd2_errors:

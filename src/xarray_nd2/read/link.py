@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -45,11 +47,14 @@ class Link:
         Bytes per second of all connections together.
     overhead : float
         Seconds of work for one more request, which no concurrency hides.
+    request_bytes : int
+        Above which ranges are split, so that one frame is read by several requests at once.
     """
 
     latency: float
     bandwidth: float
     overhead: float
+    request_bytes: int = MAX_REQUEST_BYTES
 
     def seconds(
         self, requests: NDArray[np.int64], size: NDArray[np.int64], concurrency: int
@@ -172,6 +177,8 @@ DEFAULT_LINKS = {
     "http": Link(latency=0.02, bandwidth=100e6, overhead=0.0004),
     "s3": Link(latency=0.03, bandwidth=100e6, overhead=0.001),
     "other": Link(latency=0.03, bandwidth=100e6, overhead=0.0008),
+    # In the same building. The system asks for the parts of a request one after the other.
+    "share": Link(latency=0.003, bandwidth=100e6, overhead=0.0003, request_bytes=262_144),
     # At hand: nothing travels, so a gap costs nothing but the bytes that are copied over it.
     "direct": Link(latency=0.0, bandwidth=2e9, overhead=0.00002),
 }
@@ -251,7 +258,7 @@ class LinkObserver:
             if bandwidth > known.bandwidth or at_most < np.inf:
                 self._bandwidths.append(bandwidth)
             best = max(self._bandwidths, default=known.bandwidth)
-            self._link = Link(min(self._latencies), best, known.overhead)
+            self._link = replace(known, latency=min(self._latencies), bandwidth=best)
 
     def _bandwidth_bounds(
         self, answers: Sequence[AnswerTimes], wait: float, known: Link

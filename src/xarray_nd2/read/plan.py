@@ -168,8 +168,8 @@ def plan_read(
             gaps, counts, needed = gaps_between(layout, selection, present, placed, lengths)
             gap = link.best_gap(gaps, counts, needed, concurrency)
             probing = probing and link.may_mislead(gap, gaps, counts, needed, concurrency)
-        strips = strips_of_tiles(layout, selection, present, placed, gap)
-    first = coalesce_ranges(strips.start, strips.stop, gap, MAX_REQUEST_BYTES)
+        strips = strips_of_tiles(layout, selection, present, placed, gap, link.request_bytes)
+    first = coalesce_ranges(strips.start, strips.stop, gap, link.request_bytes)
     alone = False
     if probing and len(first) > 1:
         first, alone = _with_probe(strips, first, link, concurrency)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, group_bounds
+from xarray_nd2.read.coalesce import group_bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,10 +107,15 @@ def gaps_between(
 
 
 def strips_of_tiles(
-    layout: FrameLayout, selection: Selection, present: Ints, offsets: Ints, gap: int
+    layout: FrameLayout,
+    selection: Selection,
+    present: Ints,
+    offsets: Ints,
+    gap: int,
+    request_bytes: int,
 ) -> Strips:
-    """Strips of all present tiles, in the order of the file."""
-    window = _window_strips(layout, *_windows(selection, present), gap)
+    """Strips of all present tiles, in the order of the file, of about `request_bytes` at most."""
+    window = _window_strips(layout, *_windows(selection, present), gap, request_bytes)
     if selection.shared_window:
         shape = (len(present), len(window.tile))
         strips = Strips(
@@ -142,7 +147,9 @@ def strips_of_tiles(
     return strips
 
 
-def _window_strips(layout: FrameLayout, rows: Ints, cols: Ints, gap: int) -> Strips:
+def _window_strips(
+    layout: FrameLayout, rows: Ints, cols: Ints, gap: int, request_bytes: int
+) -> Strips:
     """Strips of windows, their bytes relative to the first pixel of the frame.
 
     Parameters
@@ -165,7 +172,7 @@ def _window_strips(layout: FrameLayout, rows: Ints, cols: Ints, gap: int) -> Str
     left, right = cols.min(axis=1), cols.max(axis=1) + 1
     breaks = np.ones((windows, height), bool)
     step = np.diff(rows)
-    per_strip = max(1, MAX_REQUEST_BYTES // stride)
+    per_strip = max(1, request_bytes // stride)
     # Rows that do not ascend are read one by one.
     breaks[:, 1:] = step * stride - ((right - left) * pixel)[:, None] > gap
     breaks[:, 1:] |= (step <= 0) | (np.diff(rows // per_strip) != 0)
