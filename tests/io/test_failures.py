@@ -208,8 +208,10 @@ def test_secrets_of_options_are_not_in_causes() -> None:
 
 
 def test_errors_of_a_store_survive_pickling(s3: S3Server, pickling: str) -> None:
+    # An option that makes the client read, whose errors do not pickle.
+    options = s3.storage_options | {"config_kwargs": {"user_agent_extra": "test"}}
     with pytest.raises(ND2NotFoundError) as caught:
-        ByteSource.of("s3://bucket/nothing.nd2", s3.storage_options).begin(1, 1)
+        ByteSource.of("s3://bucket/nothing.nd2", options).begin(1, 1)
     copied = pickle.loads(pickle.dumps(caught.value))
     assert str(copied) == str(caught.value)
     assert "FileNotFoundError: " in str(caught.value.__cause__)
