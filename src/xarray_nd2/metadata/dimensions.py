@@ -128,7 +128,8 @@ def _dtype(attributes: Branch) -> np.dtype[np.generic]:
     bits = _needed(attributes, "uiBpcInMemory")
     # Files that do not say have floats of 32 bits, and unsigned integers of any other size.
     presumed = "f" if bits == 32 else "u"
-    kind = _KIND_OF_PIXEL_TYPE.get(attributes.values.get("ePixelType", -1), presumed)
+    code = _needed(attributes, "ePixelType") if "ePixelType" in attributes else -1
+    kind = _KIND_OF_PIXEL_TYPE.get(code, presumed)
     if bits not in ((16, 32, 64) if kind == "f" else (8, 16, 32)):
         raise ND2UnsupportedError(f"pixels of {bits} bits of kind {kind!r} are not known")
     return np.dtype(f"<{kind}{bits // 8}")
