@@ -22,7 +22,19 @@ SOUND: dict[str, Any] = {
     "ePixelType": 1,
     "eCompression": 2,
 }
-ODD_VALUES = ({"a": 1}, {}, "text", "", 2.5, float("nan"), b"bytes", [1], None, -(2**40), 2**70)
+ODD_VALUES: tuple[Any, ...] = (
+    {"a": 1},
+    {},
+    "text",
+    "",
+    2.5,
+    float("nan"),
+    b"bytes",
+    [1],
+    None,
+    -(2**40),
+    2**70,
+)
 
 
 def shape_of(**changes: Any) -> Any:
