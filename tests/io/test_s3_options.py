@@ -20,12 +20,12 @@ from xarray_nd2.testing import write_nd2
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FRAMES = np.random.default_rng(5).integers(0, 2**16, (3, 40, 60)).astype("uint16")
+FRAMES = np.random.default_rng(5).integers(0, 2**16, (3, 1, 40, 60)).astype("uint16")
 
 
 def content() -> bytes:
     file = io.BytesIO()
-    write_nd2(file, FRAMES, "TYX")
+    write_nd2(file, FRAMES, "TCYX")
     return file.getvalue()
 
 
