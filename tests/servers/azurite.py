@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_ACCOUNT_NAME = "devstoreaccount1"
+ACCOUNT_NAME = "devstoreaccount1"
 # The emulator's only key, which is printed in its documentation.
-_ACCOUNT_KEY = (
+ACCOUNT_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
@@ -36,7 +36,7 @@ def serve(folder: Path) -> Iterator[Store]:
             put,
             port,
             store,
-            (_ACCOUNT_KEY,),
+            (ACCOUNT_KEY,),
         )
 
     command = [azurite, "--blobHost", "127.0.0.1", "--blobPort", f"{port}"]
@@ -54,9 +54,9 @@ def _container(port: int) -> Any:
 
 
 def _options(port: int) -> dict[str, str]:
-    endpoint = f"http://127.0.0.1:{port}/{_ACCOUNT_NAME}"
+    endpoint = f"http://127.0.0.1:{port}/{ACCOUNT_NAME}"
     return {
-        "account_name": _ACCOUNT_NAME,
-        "connection_string": f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT_NAME};"
-        f"AccountKey={_ACCOUNT_KEY};BlobEndpoint={endpoint};",
+        "account_name": ACCOUNT_NAME,
+        "connection_string": f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT_NAME};"
+        f"AccountKey={ACCOUNT_KEY};BlobEndpoint={endpoint};",
     }

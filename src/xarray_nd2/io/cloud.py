@@ -11,12 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from xarray_nd2.io import s3_options
+from xarray_nd2.io.azure_urls import MAX_CONNECTIONS, AzureSigner
 from xarray_nd2.io.failures import is_absence, is_transient, status_of
 from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody
 from xarray_nd2.io.redirects import GetRequest
-from xarray_nd2.io.signed_urls import SignedObject
-from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
+from xarray_nd2.io.signed_urls import S3Signer, SignedObject
+from xarray_nd2.io.transport import StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,44 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES: Final = 256 * 1024  # of a body, taken at once
 MAX_SIGNATURES: Final = 2  # for one request: one, and another where the one may have ended
+
+
+async def _ask_by_url(
+    signed: SignedObject, range_header: str
+) -> tuple[StreamedAnswer | None, bool]:
+    """Answer to a request by a signed URL.
+
+    Returns
+    -------
+    StreamedAnswer or None
+        None if the client has to read.
+    bool
+        Whether that is because the store refused a URL.
+
+    Raises
+    ------
+    Exception
+        Of which the client would be told the same.
+    """
+    headers = {"Range": range_header} | NOT_ENCODED
+    was_refused = False
+    for _ in range(MAX_SIGNATURES):
+        url = await signed.url()
+        if url is None:
+            break
+        try:
+            answer = await answer_over_http(url.get(headers))
+        except Exception as error:
+            if is_transient(error) or is_absence(error) or status_of(error) == 416:
+                raise
+            was_refused = True
+            signed.forget(url)
+            if not url.was_accepted:
+                break  # another one would be no better
+        else:
+            url.was_accepted = True
+            return answer, False
+    return None, was_refused
 
 
 class S3Transport(StreamTransport):
@@ -38,33 +77,17 @@ class S3Transport(StreamTransport):
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__(fs)
         self._bucket, self._key, self._version = fs.split_path(path)
-        self._signed = SignedObject(fs, self._bucket, self._key, self._version)
+        self._signed = SignedObject(S3Signer, fs, self._bucket, self._key, self._version)
 
     async def _max_connections(self) -> int:
         return s3_options.max_connections(self._fs)
 
     async def _ask(self, range_header: str) -> StreamedAnswer:
-        headers = {"Range": range_header} | NOT_ENCODED
-        was_refused = False
-        for _ in range(MAX_SIGNATURES):
-            url = await self._signed.url()
-            if url is None:
-                break
-            try:
-                answer = await answer_over_http(url.get(headers))
-            except Exception as error:
-                if is_transient(error) or is_absence(error) or status_of(error) == 416:
-                    raise  # the client would be told the same
-                was_refused = True
-                self._signed.forget(url)
-                if not url.was_accepted:
-                    break  # another one would be no better
-            else:
-                url.was_accepted = True
-                return answer
-        answer = await self._ask_client(range_header)
-        if was_refused:
-            self._signed.leave_to_client()
+        answer, was_refused = await _ask_by_url(self._signed, range_header)
+        if answer is None:
+            answer = await self._ask_client(range_header)
+            if was_refused:
+                self._signed.leave_to_client()
         return answer
 
     async def _ask_client(self, range_header: str) -> StreamedAnswer:
@@ -112,7 +135,8 @@ class GCSTransport(StreamTransport):
         return max_connections_of(await self._session())
 
     async def _session(self) -> Any:
-        # Until gcsfs has a public call that makes the session, as fsspec's HTTP filesystem has.
+        # Until gcsfs has a public call that makes the session, as fsspec's HTTP filesystem has. One of
+        # ours would lack the client certificate, which nothing public tells of.
         await self._fs._set_session()  # noqa: SLF001
         return self._fs.session
 
@@ -124,24 +148,50 @@ class GCSTransport(StreamTransport):
         return await answer_over_http(self._request.send(session, headers, credentials))
 
 
-class AzureTransport(ObjectTransport):
-    """A blob of Azure, by the client of adlfs; Azure refuses ranges that count from the end."""
+class _ClientReadsError(Exception):
+    """No URL can serve; because the store refused one, if `was_refused`."""
+
+    def __init__(self, *, was_refused: bool) -> None:
+        super().__init__("the client has to read")
+        self.was_refused = was_refused
+
+
+class AzureTransport(StreamTransport):
+    """A blob of Azure: by a URL, or where that cannot serve by the client of adlfs.
+
+    Azure refuses ranges that count from the end.
+    """
 
     kind = "s3"
 
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__()
-        self._fs = fs
-        self.loop = fs.loop
+        super().__init__(fs)
         self._container, self._blob, self._version = fs.split_path(path)
+        self._signed = SignedObject(AzureSigner, fs, self._container, self._blob, self._version)
+
+    async def _max_connections(self) -> int:
+        return MAX_CONNECTIONS
+
+    async def _ask(self, range_header: str) -> StreamedAnswer:
+        answer, was_refused = await _ask_by_url(self._signed, range_header)
+        if answer is None:
+            raise _ClientReadsError(was_refused=was_refused)
+        return answer
 
     async def _get(
-        self,
-        range_header: str,  # noqa: ARG002  (the client makes its own)
-        start: int | None,
-        count: int,
-        patience: Patience,
+        self, range_header: str, start: int | None, count: int, patience: Patience
     ) -> Part:
+        try:
+            return await super()._get(range_header, start, count, patience)
+        except _ClientReadsError as error:
+            was_refused = error.was_refused
+        part = await self._get_by_client(start, count, patience)
+        if was_refused:
+            self._signed.leave_to_client()
+        return part
+
+    async def _get_by_client(self, start: int | None, count: int, patience: Patience) -> Part:
+        """Answer to the client, whose word is the last; it has read the body when it answers."""
         version = {"version_id": self._version} if self._version else {}
         answer = _AzureAnswer()
         async with patience.attempt(lambda: answer.received):

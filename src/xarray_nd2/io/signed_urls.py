@@ -1,8 +1,8 @@
-"""Signed URLs of S3 objects: made once by s3fs, and read by plain HTTP many times.
+"""Signed URLs of objects: made once, and read by plain HTTP many times; those of S3 by s3fs.
 
 A request costs the client of S3 eight times what the same request costs over HTTP, since it builds and
 signs each of them anew. A signed URL takes any range. It is a secret for as long as it may be used, and
-stays in the process.
+stays in the process. Those of Azure are made in `io.azure_urls`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from xarray_nd2.io.process import this_process
 from xarray_nd2.io.redirects import GetRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Callable, Mapping
 
     from aiohttp import ClientResponse, ClientSession
 
@@ -48,7 +49,7 @@ class SignedURL:
     headers : mapping
         Which the signature names, so that they have to be sent.
     asked : mapping
-        The arguments that it was signed for.
+        What it was signed for and by: it serves as long as this stays the same.
     signed_at, used_seconds : float
         When it was signed, by the clock of the machine, and for how long it is used.
     was_accepted : bool
@@ -78,15 +79,24 @@ class SignedObject:
 
     Parameters
     ----------
-    fs : s3fs.S3FileSystem
+    new_signer : callable
+        Makes what signs for a filesystem, where there is none yet.
+    fs : fsspec.AbstractFileSystem
         The user's, which is not connected by this.
     bucket, key, version : str
         The object; the version is None for the last one.
     """
 
-    def __init__(self, fs: Any, bucket: str, key: str, version: str | None) -> None:
+    def __init__(
+        self,
+        new_signer: Callable[[], Signer],
+        fs: Any,
+        bucket: str,
+        key: str,
+        version: str | None,
+    ) -> None:
         self._fs, self._bucket, self._key, self._version = fs, bucket, key, version
-        self._signer: URLSigner = this_process().kept_beside(fs, URLSigner)
+        self._signer: Signer = this_process().kept_beside(fs, new_signer)
         self._url: SignedURL | None = None
         self._signing = asyncio.Lock()
 
@@ -94,7 +104,7 @@ class SignedObject:
         """The URL to read by, signed now if need be; None if the client has to read."""
         if not self._signer.is_trusted(self._bucket):
             return None
-        asked = s3_options.asked_arguments(self._fs, self._version)
+        asked = self._signer.asked(self._fs, self._version)
         if not self._serves(asked):
             async with self._signing:
                 if not self._serves(asked):
@@ -120,18 +130,10 @@ class SignedObject:
         self._signer.distrust(self._bucket)
 
 
-class URLSigner:
-    """Signs for one filesystem of s3fs, by another one that is its like.
-
-    The user's own would sign in the old way, and may be used elsewhere. The session that sends requests is
-    kept here, too.
-    """
+class Signer:
+    """Signs for one filesystem, and knows for what the store refuses what it signs."""
 
     def __init__(self) -> None:
-        self._own: Any = None  # the user's
-        self._session_of_user: Any = None
-        self._http: Any = None
-        self._connecting = asyncio.Lock()
         self._distrusted_until: dict[str, float] = {}  # by bucket
 
     def is_trusted(self, bucket: str) -> bool:
@@ -142,16 +144,43 @@ class URLSigner:
         """Leave a bucket to the client for a while."""
         self._distrusted_until[bucket] = time.monotonic() + CLIENT_READS_SECONDS
 
+    def asked(self, fs: Any, version: str | None) -> dict[str, Any]:
+        """What a URL of this version has to be signed for, as the filesystem is now."""
+        raise NotImplementedError
+
     async def signed(
         self, fs: Any, bucket: str, key: str, asked: Mapping[str, Any]
     ) -> SignedURL | None:
-        """Signed URL of an object for the arguments that are `asked`; None if it cannot serve.
+        """Signed URL of an object for what is `asked`; None if it cannot serve.
 
         Raises
         ------
         Exception
             Whatever the client raises that cannot sign.
         """
+        raise NotImplementedError
+
+
+class S3Signer(Signer):
+    """Signs for one filesystem of s3fs, by another one that is its like.
+
+    The user's own would sign in the old way, and may be used elsewhere. The session that sends requests is
+    kept here, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: Any = None  # the user's
+        self._session_of_user: Any = None
+        self._http: Any = None
+        self._connecting = asyncio.Lock()
+
+    def asked(self, fs: Any, version: str | None) -> dict[str, Any]:
+        return s3_options.asked_arguments(fs, version)
+
+    async def signed(
+        self, fs: Any, bucket: str, key: str, asked: Mapping[str, Any]
+    ) -> SignedURL | None:
         from yarl import URL
 
         if not (s3_options.has_plain_name(bucket) and s3_options.are_honoured(fs)):
@@ -184,7 +213,9 @@ class URLSigner:
             self._http = None
         await self._own.set_session()
         if self._http is None:
-            self._http = await _http_filesystem(self._own)
+            tls = await asyncio.to_thread(s3_options.tls_context, self._own)
+            limit = s3_options.max_connections(self._own)
+            self._http = http_filesystem(self._own.loop, limit, tls)
         return await self._own.get_s3(bucket)
 
     async def _used_seconds(self) -> float:
@@ -209,18 +240,18 @@ def _own_filesystem(fs: Any) -> Any:
     return type(fs)(*fs.storage_args, **options)
 
 
-async def _http_filesystem(fs: Any) -> Any:
-    """A filesystem whose session goes to a store as the client of `fs` does."""
+def http_filesystem(
+    loop: asyncio.AbstractEventLoop, limit: int, tls: ssl.SSLContext | bool = True
+) -> Any:
+    """A filesystem whose session makes `limit` requests at once, with nothing of a user's."""
     import aiohttp
     from fsspec.implementations.http import HTTPFileSystem
 
-    tls = await asyncio.to_thread(s3_options.tls_context, fs)
-
     async def new_session(**_: Any) -> ClientSession:
-        connector = aiohttp.TCPConnector(limit=s3_options.max_connections(fs), ssl=tls)
+        connector = aiohttp.TCPConnector(limit=limit, ssl=tls)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    return HTTPFileSystem(get_client=new_session, loop=fs.loop, skip_instance_cache=True)
+    return HTTPFileSystem(get_client=new_session, loop=loop, skip_instance_cache=True)
 
 
 def _options(url: Any, fs: Any) -> dict[str, Any]:
