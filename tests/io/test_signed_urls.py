@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
     from xarray_nd2.testing.answers import Answer, Asked
 
-FRAMES = np.random.default_rng(3).integers(0, 2**16, (4, 1, 40, 60)).astype("uint16")
+FRAMES = np.random.default_rng(3).integers(0, 2**16, (4, 40, 60)).astype("uint16")
 OTHERS = FRAMES[::-1].copy()
 
 
 def content(frames: np.ndarray = FRAMES) -> bytes:
     file = io.BytesIO()
-    write_nd2(file, frames, "TCYX")
+    write_nd2(file, frames, "TYX")
     return file.getvalue()
 
 
