@@ -29,8 +29,10 @@ from tests.damage import (
 )
 from tests.variants import VARIANTS
 from xarray_nd2 import ND2FormatError
+from xarray_nd2.testing import Channel, write_nd2
+from xarray_nd2.testing import experiment as experiments
 from xarray_nd2.testing import metadata as trees
-from xarray_nd2.testing import write_nd2
+from xarray_nd2.testing.picture import picture as picture_tree
 from xarray_nd2.testing.variant import lite_variant
 
 if TYPE_CHECKING:
@@ -175,8 +177,8 @@ def metadata_bombs() -> dict[str, bytes]:
 
 
 def picture(**changes: Any) -> dict[str, Any]:
-    channels = [trees.Channel("a"), trees.Channel("b")]
-    tree = dict(trees.picture(channels, samples=1, pixel_size=1.0, stage=(0, 0, 0)))
+    channels = [Channel("a"), Channel("b")]
+    tree = dict(picture_tree(channels, samples=1, pixel_size=1.0, stage=(0, 0, 0)))
     return tree | changes
 
 
@@ -202,20 +204,22 @@ def attributes(**changes: Any) -> dict[str, Any]:
 
 def loops(*counts: int, kind: int = 1, **changes: Any) -> dict[str, Any]:
     every = [
-        trees.Loop(kind, dict(trees.time_loop(3, 1.0).parameters) | {"uiCount": n} | changes)
+        experiments.Loop(
+            kind, dict(experiments.time_loop(3, 1.0).parameters) | {"uiCount": n} | changes
+        )
         for n in counts
     ]
-    return dict(trees.experiment(every))
+    return dict(experiments.experiment(every))
 
 
 def periods(*counts: int) -> dict[str, Any]:
-    return dict(trees.experiment([trees.periods_loop([(n, 1.0) for n in counts])]))
+    return dict(experiments.experiment([experiments.periods_loop([(n, 1.0) for n in counts])]))
 
 
 def points(count: int, name: str, first: str | None = None) -> dict[str, Any]:
     names = [first or name] + [name] * (count - 1)
-    loop = trees.positions_loop(names, [(0.0, 0.0, 0.0)] * count, use_z=True)
-    return dict(trees.experiment([loop]))
+    loop = experiments.positions_loop(names, [(0.0, 0.0, 0.0)] * count, use_z=True)
+    return dict(experiments.experiment([loop]))
 
 
 def many_planes(count: int) -> dict[str, Any]:
@@ -508,7 +512,7 @@ def test_a_corner_of_a_frame_that_is_mostly_zeros(tmp_path: Path) -> None:
     parts = [stream.compress(bytes(2 * side * 1000)) for _ in range(side // 1000)]
     frame = bytes(8) + b"".join(parts) + stream.flush()
     tree = attributes(uiWidth=side, uiHeight=side, uiWidthBytes=2 * side, uiComp=1, eCompression=0)
-    plane = dict(trees.picture([trees.Channel("a")], samples=1, pixel_size=1.0, stage=(0, 0, 0)))
+    plane = dict(picture_tree([Channel("a")], samples=1, pixel_size=1.0, stage=(0, 0, 0)))
     data = rewritten(
         sound(compression="lossless"),
         {

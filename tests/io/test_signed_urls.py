@@ -31,7 +31,7 @@ from tests.io.checking_store import (
 )
 from tests.io.test_process import in_fork
 from xarray_nd2 import ND2NotFoundError, ND2PermissionError, ND2SourceError
-from xarray_nd2.io import signed_urls
+from xarray_nd2.io import s3_urls, signed_urls
 from xarray_nd2.testing import Fault, RangeServer, S3Server, write_nd2
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def test_before_it_expires(store: CheckingStore, monkeypatch: pytest.MonkeyPatch
         later = SimpleNamespace(
             time=lambda seconds=seconds: time.time() + seconds, monotonic=time.monotonic
         )
-        monkeypatch.setattr(signed_urls, "time", later)
+        for module in (signed_urls, s3_urls):
+            monkeypatch.setattr(module, "time", later)
         check(image)
         signatures = {one.signature for one in store.seen}
         assert (signatures == first) == (0 < seconds < signed_urls.USED_SECONDS)
@@ -399,10 +400,8 @@ def test_what_holds_a_url_does_not_show_it(store: CheckingStore) -> None:
     fs = fsspec.filesystem("s3", **store.options)
 
     async def signed() -> Any:
-        return await signed_urls.SignedObject(
-            signed_urls.S3Signer, fs, "bucket", "run.nd2", None
-        ).url()
+        return await signed_urls.SignedObject(s3_urls.S3Signer, fs, "bucket", "run.nd2", None).url()
 
     url = fsspec.asyn.sync(fs.loop, signed)
     assert url is not None
-    assert_hidden(f"{url!r} {url.request!r} {vars(signed_urls)}", store)
+    assert_hidden(f"{url!r} {url.request!r} {vars(signed_urls)} {vars(s3_urls)}", store)

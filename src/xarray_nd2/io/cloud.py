@@ -16,7 +16,8 @@ from xarray_nd2.io.failures import is_absence, is_transient, status_of
 from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody
 from xarray_nd2.io.redirects import GetRequest
-from xarray_nd2.io.signed_urls import S3Signer, SignedObject
+from xarray_nd2.io.s3_urls import S3Signer
+from xarray_nd2.io.signed_urls import SignedObject
 from xarray_nd2.io.transport import StreamedAnswer, StreamTransport
 
 if TYPE_CHECKING:

@@ -1,28 +1,26 @@
-"""Signed URLs of objects: made once, and read by plain HTTP many times; those of S3 by s3fs.
+"""Signed URLs of objects: made once, and read by plain HTTP many times.
 
 A request costs the client of S3 eight times what the same request costs over HTTP, since it builds and
 signs each of them anew. A signed URL takes any range. It is a secret for as long as it may be used, and
-stays in the process. Those of Azure are made in `io.azure_urls`.
+stays in the process. Those of S3 are made in `io.s3_urls`, those of Azure in `io.azure_urls`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
 
-from xarray_nd2.io import s3_options
 from xarray_nd2.io.process import this_process
-from xarray_nd2.io.redirects import GetRequest
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
 
     from aiohttp import ClientResponse, ClientSession
+
+    from xarray_nd2.io.redirects import GetRequest
 
 VALID_SECONDS: Final = 1800  # of a URL, as the store is told
 USED_SECONDS: Final = 300.0
@@ -32,7 +30,6 @@ What botocore finds for itself, such as the credentials of a role, it renews ten
 or earlier. So they outlive the URL for which they are used.
 """
 
-BRIEFLY_USED_SECONDS: Final = 1.0  # where credentials end sooner
 CLIENT_READS_SECONDS: Final = 600.0  # from a bucket whose store refused a signed URL
 
 
@@ -161,85 +158,6 @@ class Signer:
         raise NotImplementedError
 
 
-class S3Signer(Signer):
-    """Signs for one filesystem of s3fs, by another one that is its like.
-
-    The user's own would sign in the old way, and may be used elsewhere. The session that sends requests is
-    kept here, too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._own: Any = None  # the user's
-        self._session_of_user: Any = None
-        self._http: Any = None
-        self._connecting = asyncio.Lock()
-
-    def asked(self, fs: Any, version: str | None) -> dict[str, Any]:
-        return s3_options.asked_arguments(fs, version)
-
-    async def signed(
-        self, fs: Any, bucket: str, key: str, asked: Mapping[str, Any]
-    ) -> SignedURL | None:
-        from yarl import URL
-
-        if not (s3_options.has_plain_name(bucket) and s3_options.are_honoured(fs)):
-            return None
-        async with self._connecting:
-            client = await self._client(fs, bucket)
-        arguments = s3_options.arguments_of_get(client, asked)
-        headers = s3_options.headers_of_arguments(arguments)
-        if headers is None:
-            return None
-        used_seconds = await self._used_seconds()
-        signed_at = time.time()
-        text = await client.generate_presigned_url(
-            "get_object",
-            Params={**arguments, "Bucket": bucket, "Key": key},
-            ExpiresIn=VALID_SECONDS,
-        )
-        url = URL(text, encoded=True)
-        named = parse_qs(url.query_string).get("X-Amz-SignedHeaders", ["host"])[0].split(";")
-        if not {"host", *headers}.issuperset(named):
-            return None
-        request = GetRequest(url, _options(url, self._own), {})
-        return SignedURL(request, self._http, headers, asked, signed_at, used_seconds)
-
-    async def _client(self, fs: Any, bucket: str) -> Any:
-        """The client that signs, connected anew after the user's filesystem was."""
-        is_of_now = fs.session is None or fs.session is self._session_of_user
-        if self._own is None or not is_of_now:
-            self._own, self._session_of_user = _own_filesystem(fs), fs.session
-            self._http = None
-        await self._own.set_session()
-        if self._http is None:
-            tls = await asyncio.to_thread(s3_options.tls_context, self._own)
-            limit = s3_options.max_connections(self._own)
-            self._http = http_filesystem(self._own.loop, limit, tls)
-        return await self._own.get_s3(bucket)
-
-    async def _used_seconds(self) -> float:
-        """For how long a URL that is signed now is used."""
-        if s3_options.has_found_credentials(self._own):
-            credentials = await self._own.session.get_credentials()
-            end_within = getattr(credentials, "refresh_needed", None)
-            if end_within is not None and end_within(2 * USED_SECONDS):
-                return BRIEFLY_USED_SECONDS
-        return USED_SECONDS
-
-
-def _own_filesystem(fs: Any) -> Any:
-    """A filesystem of ours as the user made theirs, which signs in the way of today."""
-    options = fs.storage_options | {
-        # A copy of all of it, since botocore writes into some of it.
-        "config_kwargs": deepcopy(fs.config_kwargs) | {"signature_version": "s3v4"},
-        "skip_instance_cache": True,
-    }
-    if fs.session is not None:
-        options["session"] = fs.session  # with the credentials that it has found
-    return type(fs)(*fs.storage_args, **options)
-
-
 def http_filesystem(
     loop: asyncio.AbstractEventLoop, limit: int, tls: ssl.SSLContext | bool = True
 ) -> Any:
@@ -252,18 +170,3 @@ def http_filesystem(
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     return HTTPFileSystem(get_client=new_session, loop=loop, skip_instance_cache=True)
-
-
-def _options(url: Any, fs: Any) -> dict[str, Any]:
-    """Options of each request for a URL."""
-    import aiohttp
-
-    config = fs.config_kwargs
-    timeout = aiohttp.ClientTimeout(
-        total=None,
-        sock_connect=config.get("connect_timeout"),
-        sock_read=config.get("read_timeout"),
-    )
-    options = {"timeout": timeout, "allow_redirects": False}
-    proxy = s3_options.proxy_for(url, fs)
-    return options | ({"proxy": proxy} if proxy else {})

@@ -55,7 +55,7 @@ def image_attrs(
     pixel_um : float or None
         Height and width of a pixel.
     """
-    objective = planes[0].sample.below("pObjectiveSetting") if planes else picture.of({})
+    objective = planes[0].sample.below("pObjectiveSetting") if planes else picture.with_values({})
     aspect = picture.positive("dAspect")
     name = picture.text("wsObjectiveName") or objective.text("wsObjectiveName") or ""
     found = {

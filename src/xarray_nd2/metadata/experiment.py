@@ -93,14 +93,14 @@ def _loops(level: Branch, depth: int) -> tuple[list[Loop], bool]:
     for each in _levels_inside(level):
         found, sound_inside = _loops(each, depth + 1)
         sound &= sound_inside
-        if _steps(found) > _steps(inner):
+        if _frames_of(found) > _frames_of(inner):
             inner = found
     if not _has_all_levels(level):
         sound = False
     return ([own] if own else []) + inner, sound
 
 
-def _steps(loops: list[Loop]) -> int:
+def _frames_of(loops: list[Loop]) -> int:
     product = 1 if loops else 0
     for loop in loops:
         product *= loop.count
@@ -125,7 +125,7 @@ def _has_all_levels(level: Branch) -> bool:
     found = len(level.below("ppNextLevelEx").values)
     if said is None or said == found or not said >= 0:
         return "ppNextLevelEx" not in level or isinstance(level.values["ppNextLevelEx"], dict)
-    level.odd("ppNextLevelEx")
+    level.note_odd("ppNextLevelEx")
     return False
 
 
@@ -165,7 +165,7 @@ def _steps_of(parameters: Branch) -> int | None:
     """How many steps a loop or a phase has; None where that is not told."""
     count = parameters.whole("uiCount", needed=True)
     if count is not None and count < 0:
-        parameters.odd("uiCount")
+        parameters.note_odd("uiCount")
         return None
     return count
 
@@ -177,7 +177,9 @@ def _points(parameters: Branch) -> list[Branch]:
     lists = {name: parameters.below(name).values for name in ("dPosX", "dPosY", "dPosZ")}
     lists["dPosName"] = parameters.below("pPosName").values if "pPosName" in parameters else {}
     return [
-        parameters.of({name: values[key] for name, values in lists.items() if key in values})
+        parameters.with_values(
+            {name: values[key] for name, values in lists.items() if key in values}
+        )
         for key in lists["dPosX"]
     ]
 

@@ -17,7 +17,7 @@ from xarray_nd2.metadata.chunk_names import metadata_chunks
 from xarray_nd2.metadata.coordinates import read_coordinates
 from xarray_nd2.metadata.dimensions import component_count, read_image_shape
 from xarray_nd2.metadata.experiment import read_experiment
-from xarray_nd2.metadata.loops import loop_dimensions
+from xarray_nd2.metadata.loops import is_time, loop_dimensions
 from xarray_nd2.metadata.picture_planes import arranged_components, read_picture_planes
 from xarray_nd2.metadata.space import pixel_size_um
 from xarray_nd2.metadata.tree import Branch, Oddities
@@ -155,7 +155,7 @@ def rows_of_first_time(skeleton: bytes, version: tuple[int, int], stored: Stored
     dimensions = loop_dimensions(read_experiment(experiment), stored, 0, oddities)
     last, after = 0, 1
     for dimension in reversed(dimensions):
-        if dimension.name[0] in "PZU":
+        if not is_time(dimension.name):
             last += (dimension.size - 1) * after
         after *= dimension.size
     return last + 1

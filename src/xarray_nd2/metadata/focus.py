@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from xarray_nd2.metadata.label import rounded, rounded_steps
+from xarray_nd2.metadata.loops import is_time
 from xarray_nd2.metadata.space import stage_attrs
 from xarray_nd2.metadata.tree import MAX_MAGNITUDE
 
@@ -73,7 +74,7 @@ def _said_upwards(loop: Loop) -> bool | None:
     """Whether the stack was to be taken from bottom to top; None where the kind is not known."""
     kind = loop.parameters.whole("iType", needed=True)
     if kind is not None and kind not in _BOTTOM_TO_TOP + _TOP_TO_BOTTOM:
-        loop.parameters.odd("iType")
+        loop.parameters.note_odd("iType")
         return None
     return None if kind is None else kind in _BOTTOM_TO_TOP
 
@@ -134,7 +135,7 @@ def recorded_heights(
         along the others. None where nothing was recorded, or only zeros for all of x, y and z: these
         stand for it.
     """
-    shape = tuple(size if dim[0] in "PZU" else 1 for dim, size in loops)
+    shape = tuple(1 if is_time(dim) else size for dim, size in loops)
     heights = columns.get("z")
     if heights is None or not len(heights):
         return None
@@ -183,7 +184,7 @@ def stage_heights(
     """
     attrs = stage_attrs("z")
     if recorded is not None:
-        placed = [each for each in dimensions if each.name[0] in "PZU"]
+        placed = [each for each in dimensions if not is_time(each.name)]
         values = rounded(recorded.reshape([each.size for each in placed]))
         dims = tuple(each.name for each in placed)
         return {"stage_z": (dims, values, attrs | {"comment": "as recorded"})}

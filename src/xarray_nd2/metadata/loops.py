@@ -66,6 +66,11 @@ class Dimension:
     loop: Loop | None
 
 
+def is_time(dim: str) -> bool:
+    """Whether a dimension is of times; along all others the stage may move."""
+    return dim[0] == "T"
+
+
 def loop_dimensions(
     experiment: Experiment, stored: StoredFrames, planned: int, oddities: Oddities
 ) -> list[Dimension]:

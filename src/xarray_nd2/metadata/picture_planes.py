@@ -87,7 +87,7 @@ def read_picture_planes(picture: Branch, components: int) -> list[PicturePlane]:
     if not found:  # what is left may still say that there is one, in colour
         count, total = described.whole("uiCount"), described.whole("uiCompCount")
         if count == 1 and total == components and components in _STORED_SAMPLES:
-            found = [described.of({})]
+            found = [described.with_values({})]
     counts = _components_of(found, components)
     if not counts:
         if picture:
@@ -113,7 +113,7 @@ def _components_of(planes: list[Branch], components: int) -> list[int]:
     known = [count if count is not None and 0 < count <= components else None for count in said]
     for plane, count in zip(planes, known, strict=True):
         if count is None:
-            plane.odd("uiCompCount")
+            plane.note_odd("uiCompCount")
     lacking = known.count(None)
     rest = components - sum(count or 0 for count in known)
     if not lacking and rest == 0:

@@ -66,7 +66,7 @@ class Branch:
     def __contains__(self, name: str) -> bool:
         return name in self.values
 
-    def odd(self, name: str) -> None:
+    def note_odd(self, name: str) -> None:
         """Note that the value of a name is not what it should be."""
         what = "is not what it should be" if name in self.values else "is missing"
         self.oddities.note(f"{self.path}/{name} {what}")
@@ -117,8 +117,8 @@ class Branch:
         path = self.path if _LIST_ITEM.fullmatch(name) else f"{self.path}/{name}"
         return Branch(value, path, self.oddities)
 
-    def of(self, value: object) -> Branch:
-        """A branch of another shape of the same values."""
+    def with_values(self, value: object) -> Branch:
+        """A branch of other values, called the same in notes."""
         return Branch(value, self.path, self.oddities)
 
     def branches(self) -> list[Branch]:
@@ -148,4 +148,4 @@ class Branch:
     def _note_lack(self, name: str, *, needed: bool) -> None:
         """Note a value that is not of the kind that was asked for, or needed and not there."""
         if needed or self.values.get(name) is not None:
-            self.odd(name)
+            self.note_odd(name)

@@ -1,40 +1,15 @@
-"""What an ND2 file says about its image, as trees of the vendor's names and values.
-
-Those of the experiment and of the picture have modules of their own and can be had from here, too.
-"""
+"""What an ND2 file says of its frames and in its texts, as trees of the vendor's names and values."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from xarray_nd2.testing.channel import Channel
-from xarray_nd2.testing.experiment import (
-    Loop,
-    experiment,
-    periods_loop,
-    positions_loop,
-    time_loop,
-    z_loop,
-)
-from xarray_nd2.testing.picture import picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xarray_nd2.testing.variant import Tree
 
-__all__ = [
-    "Channel",
-    "Loop",
-    "attributes",
-    "experiment",
-    "periods_loop",
-    "picture",
-    "positions_loop",
-    "text_info",
-    "time_loop",
-    "z_loop",
-]
+__all__ = ["attributes", "text_info"]
 
 _COMPRESSION_CODES = {"lossless": 0, "lossy": 1, None: 2}
 _PIXEL_TYPE_CODES = {"i": 0, "u": 1, "f": 2}
