@@ -100,7 +100,7 @@ def read_picture_planes(picture: Branch, components: int) -> list[PicturePlane]:
     for number, (plane, count) in enumerate(zip(found, counts, strict=True)):
         setting = plane.whole("uiSampleIndex")
         key = f"a{number if setting is None else setting}"
-        sample = settings.below(key, needed=bool(settings))
+        sample = settings.below(key)
         planes.append(PicturePlane(plane.text("sDescription") or "", count, plane, sample))
     return planes
 
