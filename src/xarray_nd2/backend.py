@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 
-import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
-from xarray_nd2.array import ND2BackendArray
-from xarray_nd2.errors import ND2ChangedError
+from xarray_nd2.datasets import (
+    MissingFrames,
+    ReadOptions,
+    group_dataset,
+    image_dataset,
+    root_dataset,
+)
+from xarray_nd2.errors import ND2ChangedError, ND2FormatError
 from xarray_nd2.format.container import CHUNK_HEADER, starts_like_chunk
-from xarray_nd2.format.layout import MISSING_OFFSET
-from xarray_nd2.guard import CROPS_READ_MORE, REGIONS_ARE_SLOW, going_on_without, warn_user
+from xarray_nd2.guard import CROPS_READ_MORE, going_on_without, warn_user
+from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.patience import PATIENCE_SECONDS
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.io.urls import file_name, looks_like_nd2
+from xarray_nd2.io.urls import looks_like_nd2
 from xarray_nd2.memory import keep_in_memory
+from xarray_nd2.open.groups import read_groups
 from xarray_nd2.open.opening import open_nd2
-from xarray_nd2.read.blocks import preferred_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from xarray_nd2.metadata.group import Group
     from xarray_nd2.open.opening import OpenedFile
 
-MissingFrames = Literal["zeros", "raise"]
+IMAGE_GROUP: Final = "image"
+ROOT_GROUP: Final = ""
 
 
 class ND2BackendEntrypoint(BackendEntrypoint):
@@ -47,7 +53,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         "missing_frames",
         "version",
         "rescue",
+        "group",
     )
+    supports_groups: ClassVar[bool] = True
 
     def open_dataset(
         self,
@@ -61,8 +69,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         missing_frames: MissingFrames = "zeros",
         version: str | None = None,
         rescue: bool = False,
+        group: str | None = None,
     ) -> xr.Dataset:
-        """Open an ND2 file as a dataset with the one data variable ``image``.
+        """Open an ND2 file as a dataset with the one data variable ``image``, or one of its groups.
 
         Parameters
         ----------
@@ -91,6 +100,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             Open what is left of a file that lost its end, such as one whose acquisition was cut
             short: its chunks are looked for from the start. Frames that are not found are missing.
             What was lost is told in a warning and in the attribute ``rescued``.
+        group : str, optional
+            Open what else the file has instead of the image, such as "recorded". The chunks of a
+            group are read only when it is opened.
 
         Returns
         -------
@@ -108,7 +120,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         Raises
         ------
         ND2FormatError
-            Not an ND2 file, or a truncated or corrupt one.
+            Not an ND2 file, or a truncated or corrupt one; or it has no such group, or a damaged
+            one.
         ND2UnsupportedError
             A legacy file, or one with lossy compression.
         ND2SourceError
@@ -119,31 +132,108 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         TypeError, ValueError
             A keyword is not what it may be, or a file is open as text or through a compression.
         """
-        if missing_frames not in get_args(MissingFrames):
-            raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
-        if max_gap is not None and operator.index(max_gap) < 0:
-            raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
-        if operator.index(max_concurrency) < 1:
-            raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
-        if type(patience_seconds) not in (int, float) or not 0 < patience_seconds < 1e9:
-            raise ValueError(
-                f"patience_seconds must be above 0 and finite, not {patience_seconds!r}"
-            )
-        if not isinstance(version, (str, type(None))):
-            raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
-        with going_on_without(CROPS_READ_MORE):
-            from xarray_nd2.dask.register import register
-
-            register()
-        source = ByteSource.of(filename_or_obj, storage_options, float(patience_seconds))
-        opened = open_nd2(source, rescue=rescue)
-        _require_version(opened.source, version)
-        array = ND2BackendArray(
-            opened.source, opened.layout, max_gap, max_concurrency, missing_frames
+        opened, options = _opened(
+            filename_or_obj,
+            storage_options=storage_options,
+            max_gap=max_gap,
+            max_concurrency=max_concurrency,
+            patience_seconds=patience_seconds,
+            missing_frames=missing_frames,
+            version=version,
+            rescue=rescue,
         )
-        dataset = _dataset(opened, array)
-        dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-        return keep_in_memory(dataset.drop_vars(dropped & set(dataset.variables)))
+        name = _group_name(group)
+        if name == IMAGE_GROUP:
+            dataset = image_dataset(opened, options)
+        elif name == ROOT_GROUP:
+            dataset = root_dataset(opened, options)
+        else:
+            dataset = group_dataset(opened, options, name, _read_group(opened, name))
+        return _without(dataset, drop_variables)
+
+    def open_groups_as_dict(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+        **keywords: Any,
+    ) -> dict[str, xr.Dataset]:
+        """Open an ND2 file as a dataset for each of its groups; `xarray.open_groups` calls this.
+
+        Parameters
+        ----------
+        filename_or_obj : str, os.PathLike, UPath, fsspec OpenFile, or open binary file
+            A local path or the URL of any fsspec protocol; URLs may be chained.
+        drop_variables : str or iterable of str, optional
+            Variables or coordinates of any group to leave out.
+        group : str, optional
+            Only this group, as the root.
+        **keywords
+            As of `open_dataset`.
+
+        Returns
+        -------
+        dict of str to xarray.Dataset
+            By path: ``/`` has the attributes of the file, ``/image`` the image, and the others what
+            else the file has.
+
+        Warns
+        -----
+        UserWarning
+            As of `open_dataset`; also if a group is left out because it is damaged.
+
+        Raises
+        ------
+        ND2Error, TypeError, ValueError
+            As of `open_dataset`.
+        """
+        if group is not None and _group_name(group) != ROOT_GROUP:
+            dataset = self.open_dataset(
+                filename_or_obj, drop_variables=drop_variables, group=group, **keywords
+            )
+            return {"/": dataset}
+        opened, options = _opened(filename_or_obj, **keywords)
+        datasets = {
+            "/": root_dataset(opened, options),
+            f"/{IMAGE_GROUP}": image_dataset(opened, options),
+        }
+        for name, found in read_groups(opened).items():
+            if isinstance(found, ND2FormatError):
+                warn_user(f"{opened.source.name}: the group {name} is left out: {found}")
+            else:
+                datasets[f"/{name}"] = group_dataset(opened, options, name, found)
+        return {path: _without(each, drop_variables) for path, each in datasets.items()}
+
+    def open_datatree(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+        **keywords: Any,
+    ) -> xr.DataTree:
+        """Open an ND2 file as a tree of its groups; `xarray.open_datatree` calls this.
+
+        Parameters
+        ----------
+        filename_or_obj, drop_variables, group, **keywords
+            As of `open_groups_as_dict`.
+
+        Returns
+        -------
+        xarray.DataTree
+            The root has the attributes of the file, its child ``image`` the image, and the other
+            children what else the file has.
+        """
+        tree = xr.DataTree.from_dict(
+            self.open_groups_as_dict(
+                filename_or_obj, drop_variables=drop_variables, group=group, **keywords
+            )
+        )
+        for node in tree.subtree:  # which have copies of the datasets' variables
+            keep_in_memory(node)
+        return tree
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether this looks like an ND2: by its name, or an open file by how it starts."""
@@ -169,50 +259,66 @@ def _require_version(source: ByteSource, version: str | None) -> None:
         )
 
 
-def _dataset(opened: OpenedFile, array: ND2BackendArray) -> xr.Dataset:
-    layout, metadata = opened.layout, opened.metadata
-    image = xr.Variable(
-        layout.dims,
-        _lazy(array),
-        attrs=metadata.image_attrs,
-        encoding={"preferred_chunks": preferred_blocks(layout)},
-    )
-    coordinates = dict(metadata.coordinates)
-    missing = layout.offsets.values() == MISSING_OFFSET
-    if missing.any():
-        what = "read as zeros" if array.missing_frames == "zeros" else "cannot be read"
-        warn_user(
-            f"{opened.source.name}: {np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
-            f"and {what}; see the coordinate frame_valid",
-        )
-        coordinates["frame_valid"] = (
-            tuple(name for name, _ in layout.loops),
-            ~missing.reshape(layout.loop_shape),
-            {"long_name": "whether the file has the frame"},
-        )
-    name = opened.source.name
-    attrs: dict[str, Any] = {
-        "title": file_name(name),
-        "source": name,
-        "file_bytes": opened.source.size,
-    }
-    if opened.rescued:
-        attrs["rescued"] = opened.rescued
-        warn_user(f"{opened.source.name}: {opened.rescued}")
-    if opened.oddities:
-        warn_user(f"{opened.source.name}: some of the metadata is odd: {opened.oddities}")
-    dataset = xr.Dataset(
-        {"image": image},
-        coords=coordinates,
-        attrs=attrs | metadata.file_attrs,
-    )
-    # Set here so that xarray does not put a signed URL there.
-    dataset.encoding["source"] = opened.source.name
+def _opened(
+    filename_or_obj: Any,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    max_gap: int | None = None,
+    max_concurrency: int = MAX_CONCURRENCY,
+    patience_seconds: float = PATIENCE_SECONDS,
+    missing_frames: MissingFrames = "zeros",
+    version: str | None = None,
+    rescue: bool = False,
+) -> tuple[OpenedFile, ReadOptions]:
+    """Check the keywords, and open the file."""
+    if missing_frames not in get_args(MissingFrames):
+        raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
+    if max_gap is not None and operator.index(max_gap) < 0:
+        raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
+    if operator.index(max_concurrency) < 1:
+        raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
+    if type(patience_seconds) not in (int, float) or not 0 < patience_seconds < 1e9:
+        raise ValueError(f"patience_seconds must be above 0 and finite, not {patience_seconds!r}")
+    if not isinstance(version, (str, type(None))):
+        raise TypeError(f"version must be an entity tag, not {type(version).__name__}")
+    with going_on_without(CROPS_READ_MORE):
+        from xarray_nd2.dask.register import register
+
+        register()
+    source = ByteSource.of(filename_or_obj, storage_options, float(patience_seconds))
+    opened = open_nd2(source, rescue=rescue)
+    _require_version(opened.source, version)
+    return opened, ReadOptions(max_gap, max_concurrency, missing_frames)
+
+
+def _group_name(group: str | None) -> str:
+    """Name of a group that was asked for, without slashes around it."""
+    if not isinstance(group, (str, type(None))):
+        raise TypeError(f"group must be a name, not {type(group).__name__}")
+    return IMAGE_GROUP if group is None else group.strip("/")
+
+
+def _read_group(opened: OpenedFile, name: str) -> Group:
+    """Read a group beside the image.
+
+    Raises
+    ------
+    ND2FormatError
+        The file has no such group, or it is damaged.
+    """
+    with named_errors(opened.source.name):
+        found = read_groups(opened, [name]).get(name)
+        if found is None:
+            there = ", ".join([IMAGE_GROUP, *read_groups(opened)])
+            raise ND2FormatError(f"there is no group {name!r}; the file has: {there}")
+        if isinstance(found, ND2FormatError):
+            raise found
+    return found
+
+
+def _without(dataset: xr.Dataset, variables: str | Iterable[str] | None) -> xr.Dataset:
+    """A dataset without some variables, as far as it has them."""
+    dropped = {variables} if isinstance(variables, str) else set(variables or ())
+    dataset = dataset.drop_vars(dropped & set(dataset.variables))
+    keep_in_memory(dataset)  # after all that copies its variables
     return dataset
-
-
-def _lazy(array: ND2BackendArray) -> indexing.LazilyIndexedArray:
-    lazy = indexing.LazilyIndexedArray
-    with going_on_without(REGIONS_ARE_SLOW):
-        from xarray_nd2.lazy_chain import LazyImage as lazy  # noqa: N813
-    return lazy(array)

@@ -1,4 +1,4 @@
-"""Coordinates that stay in memory, and so are seen and can be selected by without a computation.
+"""Values that stay in memory, and so are seen and can be selected by without a computation.
 
 xarray wraps the data of every variable of a backend, which makes dask arrays of small coordinates with
 ``chunks={}``, and hides them in what is shown. It does so by assigning to `Variable.data`, which is
@@ -14,13 +14,20 @@ import numpy as np
 import xarray as xr
 
 
-def keep_in_memory(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset, the coordinates of which stay as they are when xarray wraps its variables."""
-    for name in dataset.coords:
-        variable = dataset.variables[name]
-        if type(variable) is xr.Variable:  # labels of a dimension are in memory anyway
+def keep_in_memory(dataset: xr.Dataset | xr.DataTree) -> None:
+    """Make what is in memory stay as it is when xarray wraps the variables of a dataset.
+
+    What is read on demand has preferred chunks.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset or xarray.DataTree
+        Its variables are changed in place; of a tree, those of its root.
+    """
+    for variable in dataset.variables.values():
+        # Labels of a dimension are in memory anyway.
+        if type(variable) is xr.Variable and "preferred_chunks" not in variable.encoding:
             variable.__class__ = _InMemoryVariable
-    return dataset
 
 
 class _InMemoryVariable(xr.Variable):

@@ -15,7 +15,7 @@ from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.container import CHUNK_HEADER, FRAME_SEQUENCE, MAP_SIGNATURE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,6 +43,46 @@ class ChunkExtent:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class NumberedChunks:
+    """Chunks of sequences other than the frames, such as masks: one for each of some frames.
+
+    Attributes
+    ----------
+    names : bytes
+        Holds the name of each chunk up to its bar.
+    start, bar : ndarray of int64, shape (n,)
+        Where in `names` each name starts, and where its bar is.
+    number, offset, length : ndarray of int64, shape (n,)
+        Number behind the bar, chunk offset and data length (-1 where unknown).
+    """
+
+    names: bytes
+    start: NDArray[np.int64]
+    bar: NDArray[np.int64]
+    number: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, chunks: Sequence[tuple[bytes, int, int, int]]) -> NumberedChunks:
+        """Chunks by the name of their sequence, number, chunk offset and data length."""
+        sizes = np.array([len(name) for name, *_ in chunks], np.int64)
+        bars = np.cumsum(sizes)
+        columns = np.array([values for _, *values in chunks], np.int64).reshape(-1, 3).T
+        return cls(b"".join(name for name, *_ in chunks), bars - sizes, bars, *columns)
+
+    def of_sequence(self, name: bytes) -> NumberedChunks:
+        """Those of one sequence, without the bar in its name."""
+        same = np.flatnonzero(self.bar - self.start == len(name))
+        if len(same) and name:
+            found = sliding_window_view(np.frombuffer(self.names, np.uint8), len(name))
+            matches = found[self.start[same]] == np.frombuffer(name, np.uint8)
+            same = same[matches.all(axis=1)]
+        columns = (self.start, self.bar, self.number, self.offset, self.length)
+        return NumberedChunks(self.names, *(column[same] for column in columns))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class ChunkMap:
     """The index of an ND2 file.
 
@@ -58,6 +98,8 @@ class ChunkMap:
     contested : ndarray of int64
         Offsets that the map gives to more than one chunk, or to one within the data of another;
         there are none in a sound file.
+    numbered : NumberedChunks
+        The chunks of all other sequences.
     """
 
     chunks: Mapping[bytes, ChunkExtent]
@@ -66,6 +108,7 @@ class ChunkMap:
     frame_length: NDArray[np.int64]
     boundaries: NDArray[np.int64]
     contested: NDArray[np.int64]
+    numbered: NumberedChunks
 
     def bytes_to_next_chunk(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes from each offset to the next chunk, -1 where none follows."""
@@ -127,6 +170,7 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
     overrun &= following < len(boundaries)
     single = np.flatnonzero((bar < 0) | ((number == 0) & ~is_frame))
     columns = (starts, ends + 1, offsets, lengths, stops)
+    others = np.flatnonzero((bar >= 0) & ~is_frame)
     chunks = {
         data[start:end]: ChunkExtent(offset, length if length >= 0 else None, stop)
         for start, end, offset, length, stop in zip(
@@ -140,6 +184,7 @@ def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
         lengths[is_frame],
         boundaries,
         np.append(boundaries[times > 1], boundaries[following[overrun]]),
+        NumberedChunks(data, *(each[others] for each in (starts, bar, number, offsets, lengths))),
     )
 
 

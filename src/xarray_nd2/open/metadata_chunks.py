@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.container import (
-    CHUNK_ALIGNMENT_BYTES,
-    CHUNK_HEADER,
-    SIGNATURE_BYTES,
-    parse_chunk_header,
-)
+from xarray_nd2.format.container import CHUNK_HEADER, SIGNATURE_BYTES
 from xarray_nd2.format.skeleton import build_skeleton
 from xarray_nd2.metadata.chunk_names import STAGE_CHUNKS, TIMES_CHUNK, metadata_chunks
 from xarray_nd2.metadata.coordinates import FrameTables
 from xarray_nd2.metadata.file_metadata import rows_of_first_time
 from xarray_nd2.metadata.limits import check_metadata
+from xarray_nd2.open.chunk_data import (
+    MAX_NAME_AREA_BYTES,
+    chunk_data,
+    chunk_data_extent,
+    chunk_range,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.tree import Oddities
     from xarray_nd2.open.file_reader import FileReader
 
-MAX_METADATA_BYTES: Final = 256 * 1024 * 1024
-"""Of one chunk of metadata."""
-_NAME_AREA_BYTES: Final = 2 * CHUNK_ALIGNMENT_BYTES  # of a chunk at most, before its data
 _VALUE_BYTES: Final = 8  # of a table of float64
 _TEXT_BYTES: Final = 512  # of a row of text
 _TABLE_CHUNKS: Final = (TIMES_CHUNK, *STAGE_CHUNKS.values())
@@ -165,7 +163,7 @@ def _stage(
 def _first_rows(extent: tuple[int, int], rows: int) -> tuple[int, int]:
     """The part of a table that has its first rows."""
     start, stop = extent
-    return start, min(stop, start + CHUNK_HEADER.size + _NAME_AREA_BYTES + rows * _VALUE_BYTES)
+    return start, min(stop, start + CHUNK_HEADER.size + MAX_NAME_AREA_BYTES + rows * _VALUE_BYTES)
 
 
 def _descriptions(
@@ -176,7 +174,7 @@ def _descriptions(
     damaged: set[bytes] = set()
     for name, extent in ranges.items():
         try:
-            data = _data(reader, name, extent)
+            data = chunk_data(reader, name, extent)
             complete = check_metadata(name, data)
         except ND2FormatError as error:
             if name == needed:
@@ -202,7 +200,7 @@ def _rows_of_first_time(
     if name not in ranges or reader.held(*ranges[name]) is None:
         return every
     try:
-        data = _data(reader, name, ranges[name])
+        data = chunk_data(reader, name, ranges[name])
         check_metadata(name, data)
         skeleton = build_skeleton(reader.read(0, SIGNATURE_BYTES), {name: data})
         return min(every, rows_of_first_time(skeleton, version, stored))
@@ -218,7 +216,7 @@ def _table(
     These are -1, and there are no values, where the chunk is not where it is said to be.
     """
     try:
-        begin, end, length = _data_extent(reader, name, extent)
+        begin, end, length = chunk_data_extent(reader, name, extent)
     except ND2FormatError as error:
         oddities.note(str(error))
         return np.empty(0), -1
@@ -232,36 +230,10 @@ def _ranges(
     """Bytes that hold each chunk, as far as the map tells."""
     ranges = {}
     for name, extent in extents.items():
-        stop = min(extent.stop, reader.size)
-        if extent.length is not None:
-            stop = min(stop, extent.offset + CHUNK_HEADER.size + _NAME_AREA_BYTES + extent.length)
-        if 0 < extent.offset < stop and stop - extent.offset <= MAX_METADATA_BYTES:
-            ranges[name] = extent.offset, stop
-            continue
-        problem = (
-            f"the chunk {name.decode('ascii', 'replace')!r} is said to lie at bytes "
-            f"{extent.offset}-{stop} of {reader.size}"
-        )
-        if name == needed:
-            raise ND2FormatError(problem)
-        oddities.note(problem)
+        try:
+            ranges[name] = chunk_range(reader, name, extent)
+        except ND2FormatError as error:
+            if name == needed:
+                raise
+            oddities.note(str(error))
     return ranges
-
-
-def _data(reader: FileReader, name: bytes, extent: tuple[int, int]) -> bytes:
-    """Data of the chunk that starts a range."""
-    begin, end, _ = _data_extent(reader, name, extent)
-    return reader.read(begin, end)
-
-
-def _data_extent(reader: FileReader, name: bytes, extent: tuple[int, int]) -> tuple[int, int, int]:
-    """Where the data of the chunk that starts a range begin and end, and how many bytes they are."""
-    start, stop = extent
-    skip, length = parse_chunk_header(reader.read(start, stop), name, start)
-    begin, end = start + skip, start + skip + length
-    if end > reader.size or length > MAX_METADATA_BYTES:
-        raise ND2FormatError(
-            f"the chunk {name.decode('ascii', 'replace')!r} at byte {start} is said to end at "
-            f"{end} of {reader.size}"
-        )
-    return begin, end, length

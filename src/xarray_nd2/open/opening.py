@@ -22,10 +22,12 @@ from xarray_nd2.io.failures import named_errors
 from xarray_nd2.metadata.chunk_names import TIMES_CHUNK, metadata_chunks
 from xarray_nd2.metadata.file_metadata import read_metadata
 from xarray_nd2.metadata.loops import StoredFrames
+from xarray_nd2.metadata.records import decoded_records
 from xarray_nd2.metadata.tree import Oddities
+from xarray_nd2.open.chunk_data import MAX_METADATA_BYTES, chunk_data, chunk_range
 from xarray_nd2.open.file_reader import FileReader
 from xarray_nd2.open.frame_headers import first_header, read_layout
-from xarray_nd2.open.metadata_chunks import MAX_METADATA_BYTES, read_metadata_chunks
+from xarray_nd2.open.metadata_chunks import read_metadata_chunks
 from xarray_nd2.open.rescue import find_chunks
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
     from xarray_nd2.metadata.file_metadata import FileMetadata
+    from xarray_nd2.metadata.tree import Branch
     from xarray_nd2.open.rescue import FoundChunks
 
 _END_BYTES: Final = 256 * 1024  # read at once from each end of the file
@@ -42,17 +45,58 @@ _MAP_SLACK_BYTES: Final = 64 * 1024  # that a map may have behind its entries
 
 @dataclass(frozen=True, eq=False)
 class OpenedFile:
-    """A file ready to be read: its pinned source, its layout and what it says of itself.
+    """A file ready to be read.
 
-    Of a file that was rescued, `rescued` tells what was found and what was lost; `oddities` tell what
-    of the metadata could not be read, or does not fit the frames.
+    Attributes
+    ----------
+    source : ByteSource
+        Where it is, pinned to the version that was opened.
+    layout : FrameLayout
+        Of its frames.
+    metadata : FileMetadata
+        What it says of itself.
+    reader : FileReader
+        Holds what was read of it.
+    chunk_map : ChunkMap
+        Where its other chunks are.
+    rescued : str
+        Of a file that was rescued, what was found and what was lost.
+    oddities : Oddities
+        What of the metadata could not be read, or does not fit the frames.
     """
 
     source: ByteSource
     layout: FrameLayout
     metadata: FileMetadata
-    rescued: str = ""
-    oddities: str = ""
+    reader: FileReader
+    chunk_map: ChunkMap
+    rescued: str
+    oddities: Oddities
+
+    def range_of(self, name: bytes) -> tuple[int, int]:
+        """Start and stop of the bytes that hold a chunk that the map has.
+
+        Raises
+        ------
+        ND2FormatError
+            The map places it outside the file, or it is too large.
+        """
+        return chunk_range(self.reader, name, self.chunk_map.chunks[name])
+
+    def data_of(self, name: bytes) -> bytes:
+        """Data of a chunk that the map has.
+
+        Raises
+        ------
+        ND2FormatError
+            It is not where the map says.
+        """
+        return chunk_data(self.reader, name, self.range_of(name))
+
+    def records_of(self, name: bytes, root: str, oddities: Oddities) -> Branch:
+        """Records of a chunk that the map has, as of `decoded_records`."""
+        signature = self.reader.read(0, SIGNATURE_BYTES)
+        return decoded_records(signature, name, self.data_of(name), root, oddities)
 
 
 def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
@@ -96,7 +140,7 @@ def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
         layout = read_layout(reader, chunk_map, metadata.image)
     names = metadata_chunks(version) | {"times": TIMES_CHUNK}
     rescued = found.describe(layout, names) if found else ""
-    return OpenedFile(source, layout, metadata, rescued, str(oddities))
+    return OpenedFile(source, layout, metadata, reader, chunk_map, rescued, oddities)
 
 
 def _read_chunk_map(reader: FileReader) -> ChunkMap:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.chunk_map import ChunkExtent, ChunkMap
+from xarray_nd2.format.chunk_map import ChunkExtent, ChunkMap, NumberedChunks
 from xarray_nd2.format.container import (
     CHUNK_ALIGNMENT_BYTES,
     CHUNK_HEADER,
     CHUNK_MAGIC,
+    FRAME_SEQUENCE,
     frame_name,
 )
 from xarray_nd2.format.layout import MISSING_OFFSET
@@ -122,6 +123,7 @@ class FoundChunks:
             np.array([chunk.length for chunk in frames.values()], np.int64),
             boundaries=np.array([*(chunk.offset for chunk in self.chunks), self.stop], np.int64),
             contested=np.empty(0, np.int64),
+            numbered=NumberedChunks.of(self._numbered()),
         )
 
     def describe(self, layout: FrameLayout, metadata: Mapping[str, bytes]) -> str:
@@ -157,6 +159,15 @@ class FoundChunks:
             if numbered and chunk.name == frame_name(number := int(numbered[2])):
                 frames.setdefault(number, []).append(chunk)
         return frames
+
+    def _numbered(self) -> list[tuple[bytes, int, int, int]]:
+        """The chunks of all other sequences, each once."""
+        found: dict[bytes, tuple[bytes, int, int, int]] = {}
+        for chunk in self.chunks:
+            numbered = _NUMBERED_NAME.fullmatch(chunk.name)
+            if numbered and numbered[1] != FRAME_SEQUENCE:
+                found[chunk.name] = numbered[1], int(numbered[2]), chunk.offset, chunk.length
+        return list(found.values())
 
     def _extent(self) -> str:
         return f"in bytes 0-{min(self.stop, self.size)} of {self.size}"

@@ -1,0 +1,75 @@
+"""Reading the groups of a file: what it knows beside the image.
+
+Each group is read in steps: it yields ranges of the file that it needs, goes on when they are held,
+and returns what it holds. Groups that are read together take each step in one round trip.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from xarray_nd2.metadata.group import Group
+    from xarray_nd2.open.opening import OpenedFile
+    from xarray_nd2.open.steps import Steps
+
+
+def read_groups(
+    opened: OpenedFile, wanted: Collection[str] | None = None
+) -> dict[str, Group | ND2FormatError]:
+    """Read groups of a file.
+
+    Parameters
+    ----------
+    opened : OpenedFile
+        The file.
+    wanted : collection of str, optional
+        Names of groups; all of them unless given.
+
+    Returns
+    -------
+    dict of str to Group or ND2FormatError
+        Those that the file has; an error in place of one that is damaged.
+
+    Raises
+    ------
+    ND2SourceError
+        The file cannot be read.
+    """
+    running = {
+        name: start(opened)
+        for name, start in _possible_groups(opened).items()
+        if wanted is None or name in wanted
+    }
+    order = list(running)
+    found: dict[str, Group | ND2FormatError] = {}
+    while running:
+        needed: list[tuple[int, int]] = []
+        for name, steps in list(running.items()):
+            try:
+                needed += next(steps)
+                continue
+            except StopIteration as end:
+                if end.value is not None:
+                    found[name] = end.value
+            except ND2FormatError as error:
+                found[name] = error
+            del running[name]
+        opened.reader.prefetch(needed)
+    return {name: found[name] for name in order if name in found}
+
+
+def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Steps[Group | None]]]:
+    """How each group is read of which the map has a chunk, in the order in which they are shown.
+
+    Where the chunk turns out to be empty, None is read.
+    """
+    possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
+    if COLUMNS_CHUNK in opened.chunk_map.chunks:
+        possible["recorded"] = read_recorded
+    return possible
