@@ -1,8 +1,13 @@
 """Nikon ND2 files as labelled, lazy xarray images, read by byte ranges from wherever they are.
 
-``xr.open_dataset(url, engine="nd2")`` is all there is to call; importing this package gives the
-exceptions that it raises.
+``xr.open_dataset(url, engine="nd2")`` opens them. This package gives what goes beyond that, and the
+exceptions that are raised.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from xarray_nd2.errors import (
     ND2ChangedError,
@@ -14,9 +19,15 @@ from xarray_nd2.errors import (
     ND2UnsupportedError,
 )
 
+if TYPE_CHECKING:
+    from xarray_nd2.explanation import Explanation, WholeBlocks, explain
+    from xarray_nd2.read.link import Link
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "Explanation",
+    "Link",
     "ND2ChangedError",
     "ND2Error",
     "ND2FormatError",
@@ -24,5 +35,26 @@ __all__ = [
     "ND2PermissionError",
     "ND2SourceError",
     "ND2UnsupportedError",
+    "WholeBlocks",
     "__version__",
+    "explain",
 ]
+
+# Imported when they are first used, so that importing the package, as every process does that
+# unpickles an array of it, does not import xarray or dask.
+_MODULE_OF_NAME = {
+    "Explanation": "explanation",
+    "Link": "read.link",
+    "WholeBlocks": "explanation",
+    "explain": "explanation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

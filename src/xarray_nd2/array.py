@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
     from xarray_nd2.read.decode import Round
+    from xarray_nd2.read.link import Link
     from xarray_nd2.read.plan import ReadPlan
     from xarray_nd2.read.selection import Selection
 
@@ -78,8 +79,19 @@ class ND2BackendArray(BackendArray):
             return select_points(self.layout, key_as_arrays(key.tuple, self.shape))
         return select_outer(self.layout, key.tuple)
 
-    def plan(self, selection: Selection) -> ReadPlan:
+    def plan_key(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadPlan:
+        """Plan the read of what xarray would index with, as `plan` does."""
+        return self.plan(self._select(key), link)
+
+    def plan(self, selection: Selection, link: Link | None = None) -> ReadPlan:
         """Plan the read of a selection.
+
+        Parameters
+        ----------
+        selection : Selection
+            The pixels.
+        link : Link, optional
+            What the connection is like; what this process knows of it unless given.
 
         Raises
         ------
@@ -91,7 +103,7 @@ class ND2BackendArray(BackendArray):
                 self.layout,
                 selection,
                 self.max_gap,
-                self.source.link,
+                link or self.source.link,
                 self.max_concurrency,
                 probing=True,
             )

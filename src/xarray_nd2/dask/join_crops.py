@@ -73,17 +73,48 @@ def join_crops(dsk: Any, keys: Any) -> Graph | None:
     consumers = consumers_of(graph)
     joined: Graph = {}
     for key, task in graph.items():
-        block = _block_of_nd2(task, graph)
-        if block is None or key in wanted:
-            continue
-        ends = _ends_of_chains(key, block, graph, consumers, wanted)
-        reads: defaultdict[Hashable, dict[Key, CropChain]] = defaultdict(dict)
-        for end, chain in ends.items():
-            reads[chain.pixels][end] = chain
-        if ends and sum(next(iter(read.values())).size for read in reads.values()) < block.size:
-            for read in reads.values():
+        block = crop_chain_of_block(task, graph)
+        if block is not None:
+            for read in chains_to_join(key, block, graph, consumers, wanted):
                 joined |= _tasks_of_read(read, block, task)
     return {**graph, **joined} if joined else None
+
+
+def chains_to_join(
+    key: Key,
+    block: CropChain,
+    graph: Graph,
+    consumers: Mapping[Key, Iterable[Key]],
+    wanted: set[Key],
+) -> list[dict[Key, CropChain]]:
+    """What is to be read in place of a block, where that is less.
+
+    Parameters
+    ----------
+    key : hashable
+        Of the task that reads the block.
+    block : CropChain
+        What it reads.
+    graph : dict
+        All tasks.
+    consumers : mapping
+        Keys of the tasks that need each task.
+    wanted : set
+        Keys that are asked for.
+
+    Returns
+    -------
+    list of dict
+        For each read the chains of crops that end in the same pixels, by the keys of their ends;
+        empty where the block is read whole.
+    """
+    if key in wanted:
+        return []
+    reads: defaultdict[Hashable, dict[Key, CropChain]] = defaultdict(dict)
+    for end, chain in _ends_of_chains(key, block, graph, consumers, wanted).items():
+        reads[chain.pixels][end] = chain
+    less = sum(next(iter(read.values())).size for read in reads.values()) < block.size
+    return list(reads.values()) if less else []
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -237,7 +268,7 @@ def _ends_of_chains(
     return ends
 
 
-def _block_of_nd2(task: Any, graph: Graph) -> CropChain | None:
+def crop_chain_of_block(task: Any, graph: Graph) -> CropChain | None:
     """What a task reads of an ND2 file, if that is all it does."""
     read = block_read(task, graph)
     if read is None or (dims := _dims_of_nd2(read.array)) is None:

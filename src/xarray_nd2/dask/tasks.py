@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from dask._task_spec import Alias, DataNode, List, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import (
+    Alias,
+    DataNode,
+    List,
+    Task,
+    TaskRef,
+    _execute_subgraph,
+    convert_legacy_graph,
+)
 from dask.array._shuffle import _getitem as take_positions
 from dask.array._shuffle import concatenate_arrays
 from dask.array.chunk import astype, getitem
@@ -23,7 +31,7 @@ from dask.array.core import Array, getter, getter_inline, getter_nofancy
 from dask.blockwise import Blockwise
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask.utils import ensure_dict
+from dask.utils import ensure_dict, key_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -152,6 +160,46 @@ def block_read(task: Any, graph: Graph) -> BlockRead | None:
     source, index = task.args[:2]
     node = graph.get(source.key) if isinstance(source, TaskRef) else source
     return BlockRead(_constant(node), _constant(index))
+
+
+def all_block_reads(dsk: Any) -> Iterator[BlockRead]:
+    """What the tasks of an optimized graph take out of arrays, those fused into others included."""
+    graph = convert_legacy_graph(ensure_dict(dsk))
+    for task in graph.values():
+        yield from _block_reads_within(task, graph)
+
+
+def _block_reads_within(task: Any, scope: Mapping[Key, Any]) -> Iterator[BlockRead]:
+    """What a task takes out of arrays, and all tasks that it holds; `scope` has what these need."""
+    if not isinstance(task, Task):
+        return
+    if task.func is _execute_subgraph:
+        held, _, names, *given = task.args
+        through = {name: _resolved(one, scope) for name, one in zip(names, given, strict=True)}
+        inner = {**held, **through}
+        for one in held.values():
+            yield from _block_reads_within(one, inner)
+        return
+    if task.func in _READING_FUNCTIONS:
+        array, index = (_resolved(argument, scope) for argument in task.args[:2])
+        yield BlockRead(array, index)
+    for argument in task.args:
+        yield from _block_reads_within(argument, scope)
+
+
+def _resolved(argument: Any, scope: Mapping[Key, Any]) -> Any:
+    """A constant that a task is given, by itself or through others; the task where it is no constant."""
+    while isinstance(argument, (TaskRef, Alias)):
+        key = argument.key if isinstance(argument, TaskRef) else argument.target
+        if key not in scope:
+            break
+        argument = scope[key]
+    return _constant(argument)
+
+
+def operation_name(key: Key) -> str:
+    """Name of the operation that a task is part of, without what tells it from others of its kind."""
+    return str(key_split(key))
 
 
 def concatenation(task: Any) -> Concatenation | None:

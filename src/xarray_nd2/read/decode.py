@@ -129,7 +129,7 @@ def _lossless_rounds(
 ) -> Iterator[Round]:
     if file is None:
         cache = None
-    streams = _streams(plan, cache)
+    streams = frame_streams(plan, cache)
     while True:
         unfinished: list[FrameStream] = []
         strips_of: dict[int, range] = {}
@@ -181,7 +181,9 @@ def _feed(
             finish(stream)
 
 
-def _streams(plan: ReadPlan, cache: FrameCache | None) -> Iterator[tuple[range, FrameStream, int]]:
+def frame_streams(
+    plan: ReadPlan, cache: FrameCache | None
+) -> Iterator[tuple[range, FrameStream, int]]:
     """The strips that come from each compressed frame, its stream, and how much of it they need."""
     layout, selection, strips = plan.layout, plan.selection, plan.strips
     bounds = np.flatnonzero(np.diff(strips.start, prepend=-1, append=-1))

@@ -86,6 +86,11 @@ class FrameStream:
         almost = self.start + int(_WHOLE_STREAM_SHARE * (self._stop - self.start))
         return self._stop if stop >= almost else stop
 
+    @property
+    def fetches_all(self) -> bool:
+        """Whether what is read next is all that is left of the stream, and so no more is read."""
+        return self.fetch_to == self._stop
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Inflate the next bytes of the stream.
 

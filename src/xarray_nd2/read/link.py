@@ -39,21 +39,21 @@ _LARGE_ANSWER_BYTES: Final = 16_384  # smaller ones arrive at once, be the link 
 class Link:
     """What a connection to a store is like.
 
-    Attributes
+    Parameters
     ----------
     latency : float
         Seconds from a request to the first byte of its answer.
     bandwidth : float
         Bytes per second of all connections together.
-    overhead : float
+    overhead : float, default 0.0004
         Seconds of work for one more request, which no concurrency hides.
-    request_bytes : int
-        Above which ranges are split, so that one frame is read by several requests at once.
+    request_bytes : int, optional
+        Bytes above which ranges are split, so that one frame is read by several requests at once.
     """
 
     latency: float
     bandwidth: float
-    overhead: float
+    overhead: float = 0.0004
     request_bytes: int = MAX_REQUEST_BYTES
 
     def seconds(

@@ -1,0 +1,125 @@
+"""What a dask graph will read of ND2 files, and which blocks it reads whole though it crops them later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import dask
+
+from xarray_nd2.dask.join_crops import chains_to_join, crop_chain_of_block
+from xarray_nd2.dask.push_crops import crop_index, push_crops, transposed_axes
+from xarray_nd2.dask.tasks import (
+    all_block_reads,
+    block_read,
+    consumers_of,
+    held_objects,
+    is_alias,
+    needs,
+    operation_name,
+    tasks_by_key,
+    wanted_keys,
+)
+from xarray_nd2.lazy_chain import find_nd2_array
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from xarray_nd2.dask.tasks import Graph, Key
+
+_CROPPING_OPERATIONS: Final = frozenset({"getitem", "vindex-slice", "shuffle-split", "blocks"})
+
+
+@dataclass(frozen=True)
+class WholeBlock:
+    """A block that is read whole, though only a part of it comes to be used.
+
+    Attributes
+    ----------
+    operation : str
+        What is done to all of it before the crop.
+    selected : object
+        The block as a lazy selection of an image.
+    """
+
+    operation: str
+    selected: Any
+
+
+def reads_of(collection: Any) -> Iterator[Any]:
+    """Lazy selections of images that the optimized graph of a collection reads.
+
+    Parameters
+    ----------
+    collection : dask collection
+        Such as an `xarray.Dataset` of dask arrays. Nothing of it is computed.
+    """
+    (optimized,) = dask.optimize(collection)  # type: ignore[attr-defined, no-untyped-call]
+    for read in all_block_reads(optimized.__dask_graph__()):
+        if find_nd2_array(read.array):
+            yield read.array[read.index]  # which xarray does lazily
+
+
+def blocks_read_whole(collection: Any) -> Iterator[WholeBlock]:
+    """Blocks of images that are read whole, and what is done to them before they are cropped.
+
+    Parameters
+    ----------
+    collection : dask collection
+        Nothing of it is computed.
+    """
+    dsk = collection.__dask_graph__()
+    if not any(find_nd2_array(held) for held in held_objects(dsk)):
+        return
+    wanted = wanted_keys(collection.__dask_keys__())
+    graph = push_crops(tasks_by_key(dsk, wanted), wanted)
+    consumers = consumers_of(graph)
+    cropped_later = _needed_by_crops(graph)
+    for key, task in graph.items():
+        block = crop_chain_of_block(task, graph)
+        if block is None or key not in cropped_later:
+            continue
+        if chains_to_join(key, block, graph, consumers, wanted):
+            continue
+        read = block_read(task, graph)
+        operation = _first_operation(key, graph, consumers)
+        if read is not None and operation is not None:
+            yield WholeBlock(operation_name(operation), read.array[read.index])
+
+
+def _needed_by_crops(graph: Graph) -> set[Key]:
+    """Keys that crops need, through whatever other tasks."""
+    found: set[Key] = set()
+    pending = [need for key, task in graph.items() if _is_crop(key, task) for need in needs(task)]
+    while pending:
+        key = pending.pop()
+        if key in graph and key not in found:
+            found.add(key)
+            pending += needs(graph[key])
+    return found
+
+
+def _is_crop(key: Key, task: Any) -> bool:
+    index = crop_index(task)
+    if index is not None:
+        return not all(part is None or _is_whole(part) for part in index)
+    return operation_name(key) in _CROPPING_OPERATIONS and not is_alias(task)
+
+
+def _is_whole(part: Any) -> bool:
+    return isinstance(part, slice) and part == slice(None)
+
+
+def _first_operation(
+    key: Key, graph: Graph, consumers: Mapping[Key, Mapping[Key, None]]
+) -> Key | None:
+    """The first task that follows a block and does more than to crop it, before a crop or as one."""
+    pending = list(consumers[key])
+    while pending:
+        at = pending.pop(0)
+        task = graph[at]
+        simple = is_alias(task) or transposed_axes(task) is not None or crop_index(task) is not None
+        if not simple:
+            return at
+        pending += consumers[at]
+    return None

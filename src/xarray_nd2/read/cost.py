@@ -1,0 +1,83 @@
+"""What the reading of a plan costs, before it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xarray_nd2.format.layout import MISSING_OFFSET
+from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
+from xarray_nd2.read.decode import frame_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import NDArray
+
+    from xarray_nd2.read.inflate import FrameCache
+    from xarray_nd2.read.plan import ReadPlan
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ReadCost:
+    """What one read costs.
+
+    Attributes
+    ----------
+    frames : ndarray of int64
+        Sequence indices of the frames that are read from, each once.
+    bytes_needed, bytes_fetched : int
+        Of the pixels that are asked for, and of all that travels for them.
+    requests : int
+        Ranges that are asked for.
+    exact : bool
+        Whether that is certain of this plan. Of compressed frames it is not known before how many
+        bytes hold the rows of a crop.
+    """
+
+    frames: NDArray[np.int64]
+    bytes_needed: int
+    bytes_fetched: int
+    requests: int
+    exact: bool
+
+
+def read_cost(plan: ReadPlan, cache: FrameCache | None = None, file: Hashable = None) -> ReadCost:
+    """What it costs to carry out a plan.
+
+    Parameters
+    ----------
+    plan : ReadPlan
+        Of the read.
+    cache : FrameCache, optional
+        Of inflated frames, which need not be read again.
+    file : hashable, optional
+        The file's key in the cache.
+    """
+    frames = np.unique(plan.selection.frames) if plan.selection.size else np.empty(0, np.int64)
+    frames = frames[plan.layout.offsets.take(frames) != MISSING_OFFSET]
+    if plan.layout.compression == "none":
+        return ReadCost(frames, plan.bytes_needed, plan.bytes_fetched, plan.requests, exact=True)
+    cached = None if file is None else cache
+    parts: list[tuple[int, int]] = []
+    read: list[int] = []
+    exact = True
+    for _, stream, needed in frame_streams(plan, cached):
+        if cached is not None and cached.get((file, stream.frame), needed) is not None:
+            continue
+        parts.append((stream.start, stream.fetch_to))
+        read.append(stream.frame)
+        exact &= stream.fetches_all
+    starts, stops = np.array(parts, np.int64).reshape(-1, 2).T
+    bounds = coalesce_ranges(starts, stops, plan.gap, MAX_REQUEST_BYTES)
+    first = bounds[:-1]
+    ends = np.maximum.reduceat(stops, first) if len(first) else first
+    return ReadCost(
+        np.unique(np.array(read, np.int64)),
+        int((stops - starts).sum()),
+        int((ends - starts[first]).sum()),
+        len(first),
+        exact=exact,
+    )
