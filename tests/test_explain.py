@@ -73,7 +73,8 @@ def lossless(folder: Path) -> Path:
 
 def opened(http: RangeServer, run: Path, **keywords: Any) -> xr.DataArray:
     with pytest.warns(UserWarning, match="not in the file"):
-        return xr.open_dataset(http.url(run.name), engine="nd2", **keywords).image
+        image: xr.DataArray = xr.open_dataset(http.url(run.name), engine="nd2", **keywords).image
+    return image
 
 
 def read(http: RangeServer, image: xr.DataArray) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from xarray_nd2.errors import (
 if TYPE_CHECKING:
     from xarray_nd2.explanation import Explanation, WholeBlocks, explain
     from xarray_nd2.read.link import Link
+    from xarray_nd2.sampling.regions import regions
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "WholeBlocks",
     "__version__",
     "explain",
+    "regions",
 ]
 
 # Imported when they are first used, so that importing the package, as every process does that
@@ -47,6 +49,7 @@ _MODULE_OF_NAME = {
     "Link": "read.link",
     "WholeBlocks": "explanation",
     "explain": "explanation",
+    "regions": "sampling.regions",
 }
 
 

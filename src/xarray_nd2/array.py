@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from xarray.core import indexing
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import this_process
+from xarray_nd2.read.cost import read_cost
 from xarray_nd2.read.decode import empty_pixels, rounds
 from xarray_nd2.read.plan import plan_read
 from xarray_nd2.read.selection import select_outer, select_points
@@ -23,13 +25,36 @@ if TYPE_CHECKING:
 
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
+    from xarray_nd2.read.cost import ReadCost
     from xarray_nd2.read.decode import Round
     from xarray_nd2.read.link import Link
     from xarray_nd2.read.plan import ReadPlan
     from xarray_nd2.read.selection import Selection
 
 
-class ND2BackendArray(BackendArray):
+class ReadOnDemand(BackendArray, ABC):
+    """An array in a file that can tell what reading a part of it costs.
+
+    Attributes
+    ----------
+    source : ByteSource
+        The opened file.
+    max_gap : int or None
+        Ranges up to this many bytes apart are merged; None for what is fastest.
+    max_concurrency : int
+        Requests in flight.
+    """
+
+    source: ByteSource
+    max_gap: int | None
+    max_concurrency: int
+
+    @abstractmethod
+    def read_cost(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadCost:
+        """What it would cost to read a key, over a link if that is given."""
+
+
+class ND2BackendArray(ReadOnDemand):
     """An image in a file, read on demand.
 
     It holds values only, no handle: it can be read from many threads, and pickled to read in
@@ -66,11 +91,11 @@ class ND2BackendArray(BackendArray):
         self.dtype = layout.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return self._read(self._select(key))
+        return self.read_selection(self._select(key))
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
         """Read without blocking the event loop, for ``await ds.load_async()``."""
-        return await self._aread(self._select(key))
+        return await self.aread_selection(self._select(key))
 
     def _select(self, key: indexing.ExplicitIndexer) -> Selection:
         # Every key that xarray has is understood, so none needs its adapter, which takes keys
@@ -79,9 +104,16 @@ class ND2BackendArray(BackendArray):
             return select_points(self.layout, key_as_arrays(key.tuple, self.shape))
         return select_outer(self.layout, key.tuple)
 
-    def plan_key(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadPlan:
-        """Plan the read of what xarray would index with, as `plan` does."""
-        return self.plan(self._select(key), link)
+    def read_cost(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadCost:
+        """What it would cost to read a key, over a link if that is given."""
+        return self.selection_cost(self._select(key), link)
+
+    def selection_cost(self, selection: Selection, link: Link | None = None) -> ReadCost:
+        """What it would cost to read a selection, over a link if that is given."""
+        plan = self.plan(selection, link)
+        if self.layout.compression == "none":
+            return read_cost(plan)
+        return read_cost(plan, this_process().frame_cache, self.source.identity)
 
     def plan(self, selection: Selection, link: Link | None = None) -> ReadPlan:
         """Plan the read of a selection.
@@ -115,7 +147,8 @@ class ND2BackendArray(BackendArray):
                 )
         return plan
 
-    def _read(self, selection: Selection) -> NDArray[Any]:
+    def read_selection(self, selection: Selection) -> NDArray[Any]:
+        """Read the pixels of a selection, arranged as it says."""
         plan = self.plan(selection)
         pixels = empty_pixels(plan)
         with named_errors(self.source.name):
@@ -123,7 +156,8 @@ class ND2BackendArray(BackendArray):
                 self.source.read(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
 
-    async def _aread(self, selection: Selection) -> NDArray[Any]:
+    async def aread_selection(self, selection: Selection) -> NDArray[Any]:
+        """Do what `read_selection` does, without blocking the event loop of the caller."""
         plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
         pixels = empty_pixels(plan)
         with named_errors(self.source.name):

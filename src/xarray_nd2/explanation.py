@@ -11,16 +11,15 @@ import numpy as np
 import xarray as xr
 
 from xarray_nd2.guard import CROPS_READ_MORE, going_on_without
-from xarray_nd2.io.process import this_process
-from xarray_nd2.lazy_chain import find_nd2_array
-from xarray_nd2.read.cost import ReadCost, read_cost
+from xarray_nd2.lazy_chain import find_read_on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from xarray_nd2.array import ND2BackendArray
+    from xarray_nd2.array import ReadOnDemand
+    from xarray_nd2.read.cost import ReadCost
     from xarray_nd2.read.link import Link
 
 _UNITS_OF_BYTES: Final = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -148,7 +147,7 @@ def explain(obj: xr.DataArray | xr.Dataset, *, link: Link | None = None) -> Expl
     Raises
     ------
     TypeError
-        The object is neither a DataArray nor a Dataset.
+        The object is neither a DataArray nor a Dataset, or points of regions were selected.
     ND2FormatError
         A frame is not where the file says, or is missing and must not be.
 
@@ -167,7 +166,7 @@ def explain(obj: xr.DataArray | xr.Dataset, *, link: Link | None = None) -> Expl
     for name, variable in dataset.variables.items():
         if variable.chunks is not None:
             graphs[name] = variable
-        elif find_nd2_array(variable):
+        elif find_read_on_demand(variable):
             parts.add(variable, by_this_process=True)
     whole: list[tuple[str, ReadCost]] = []
     if graphs:
@@ -229,17 +228,14 @@ class _Parts:
         )
 
 
-def _cost(selected: Any, link: Link | None) -> tuple[ND2BackendArray, ReadCost]:
-    """The image that a lazy selection is of, and what reading it costs."""
-    found = find_nd2_array(selected)
+def _cost(selected: Any, link: Link | None) -> tuple[ReadOnDemand, ReadCost]:
+    """The array that a lazy selection is of, and what reading it costs."""
+    found = find_read_on_demand(selected)
     assert found is not None, "this is of no ND2 file"
     array, key = found
     if key is None:
         raise ValueError("a selection of a selection was made that xarray does not tell of")
-    plan = array.plan_key(key, link)
-    if array.layout.compression == "none":
-        return array, read_cost(plan)
-    return array, read_cost(plan, this_process().frame_cache, array.source.identity)
+    return array, array.read_cost(key, link)
 
 
 def _by_operation(blocks: Iterable[tuple[str, ReadCost]]) -> list[WholeBlocks]:

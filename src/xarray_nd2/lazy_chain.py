@@ -24,7 +24,7 @@ from xarray.core.indexing import (
     VectorizedIndexer,
 )
 
-from xarray_nd2.array import ND2BackendArray, key_as_arrays
+from xarray_nd2.array import ND2BackendArray, ReadOnDemand, key_as_arrays
 
 if TYPE_CHECKING:
     from xarray.core.indexing import ExplicitIndexer
@@ -57,7 +57,23 @@ class LazyImage(LazilyIndexedArray):
         return LazilyVectorizedIndexedArray(self.array, VectorizedIndexer(tuple(parts)))
 
 
+def lazily_kept(array: ReadOnDemand) -> MemoryCachedArray:
+    """An array for a variable that reads what it is indexed with, and once it was read whole keeps it."""
+    return MemoryCachedArray(LazilyIndexedArray(array))
+
+
 def find_nd2_array(data: Any) -> tuple[ND2BackendArray, ExplicitIndexer | None] | None:
+    """The image of an ND2 file that lazy data selects from, and what it selects.
+
+    As `find_read_on_demand`, but None for regions and other arrays that are read on demand.
+    """
+    found = find_read_on_demand(data)
+    if found is None or not isinstance(found[0], ND2BackendArray):
+        return None
+    return found[0], found[1]
+
+
+def find_read_on_demand(data: Any) -> tuple[ReadOnDemand, ExplicitIndexer | None] | None:
     """The array of an ND2 file that lazy data selects from, and what it selects.
 
     Parameters
@@ -67,8 +83,8 @@ def find_nd2_array(data: Any) -> tuple[ND2BackendArray, ExplicitIndexer | None] 
 
     Returns
     -------
-    array : ND2BackendArray
-        The whole image.
+    array : ReadOnDemand
+        The whole array.
     key : ExplicitIndexer or None
         The selection: a VectorizedIndexer, or one whose parts apply to each dimension alone. None
         where one selection was made of another in a way that xarray does not do by itself.
@@ -81,6 +97,6 @@ def find_nd2_array(data: Any) -> tuple[ND2BackendArray, ExplicitIndexer | None] 
     while isinstance(data, _WITH_KEY + _WITHOUT_KEY):
         keys += [data.key] if isinstance(data, _WITH_KEY) else []
         data = data.array
-    if not isinstance(data, ND2BackendArray):
+    if not isinstance(data, ReadOnDemand):
         return None
     return data, keys[0] if len(keys) == 1 else None

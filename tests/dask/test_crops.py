@@ -40,13 +40,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of values of every read."""
     sizes: list[int] = []
-    read = arrays.ND2BackendArray._read
+    read = arrays.ND2BackendArray.read_selection
 
     def counted(self: arrays.ND2BackendArray, selection: Selection) -> np.ndarray:
         sizes.append(selection.size)
         return read(self, selection)
 
-    monkeypatch.setattr(arrays.ND2BackendArray, "_read", counted)
+    monkeypatch.setattr(arrays.ND2BackendArray, "read_selection", counted)
     return sizes
 
 

@@ -19,7 +19,10 @@ PUBLIC_MODULES = {
     *("xarray", "xarray.backends", "xarray.core.indexing"),
 }
 # Of xarray.core.indexing what xarray's docs tell writers of backends to use.
-PUBLIC_OF_INDEXING = {"ExplicitIndexer", "LazilyIndexedArray", "VectorizedIndexer"}
+PUBLIC_OF_INDEXING = {
+    *("ExplicitIndexer", "IndexingSupport", "LazilyIndexedArray", "VectorizedIndexer"),
+    "explicit_indexing_adapter",
+}
 
 
 def full_names(tree: ast.Module) -> Iterator[str]:

@@ -20,7 +20,7 @@ from xarray_nd2.dask.tasks import (
     tasks_by_key,
     wanted_keys,
 )
-from xarray_nd2.lazy_chain import find_nd2_array
+from xarray_nd2.lazy_chain import find_nd2_array, find_read_on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def reads_of(collection: Any) -> Iterator[Any]:
     """
     (optimized,) = dask.optimize(collection)  # type: ignore[attr-defined, no-untyped-call]
     for read in all_block_reads(optimized.__dask_graph__()):
-        if find_nd2_array(read.array):
+        if find_read_on_demand(read.array):
             yield read.array[read.index]  # which xarray does lazily
 
 

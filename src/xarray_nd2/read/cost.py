@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class ReadCost:
     bytes_fetched: int
     requests: int
     exact: bool
+
+
+NOTHING_TO_READ: Final = ReadCost(np.empty(0, np.int64), 0, 0, 0, exact=True)
+"""What it costs to read nothing."""
 
 
 def read_cost(plan: ReadPlan, cache: FrameCache | None = None, file: Hashable = None) -> ReadCost:

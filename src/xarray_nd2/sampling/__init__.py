@@ -1,0 +1,1 @@
+"""Many small parts of an image, for measuring cells and training models."""
