@@ -12,13 +12,13 @@ from xarray_nd2.backend import ND2BackendEntrypoint
 from xarray_nd2.errors import ND2UnsupportedError
 from xarray_nd2.ome.channels import INSTRUMENT_ID, channel_fields, instrument, objective_settings
 from xarray_nd2.ome.planes import Frames, clock_start, planes_of_image
+from xarray_nd2.ome.plates import plates
 from xarray_nd2.ome.values import along, known, positive, spacing, xml_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import ome_types
-    from ome_types import model
 
 _CREATOR_NAME: Final = "xarray-nd2"
 _MAX_IMAGES: Final = 100_000  # which take most of a minute
@@ -132,7 +132,7 @@ def _document(dataset: xr.Dataset) -> ome_types.OME:
         creator=_CREATOR_NAME,
         images=images,
         instruments=[] if microscope is None else [microscope],
-        plates=_plates(dataset, frames),
+        plates=plates(dataset, frames.image_sizes),
     )
     # Only now, since the document looks for references in all that it is made of.
     for number, image in enumerate(document.images):
@@ -188,38 +188,3 @@ def _names(dataset: xr.Dataset, sizes: dict[str, int]) -> list[str]:
         parts = [steps.pop("P", stem), *(f"{dim} {label}" for dim, label in steps.items())]
         names.append(xml_text(", ".join(parts)))
     return names
-
-
-def _plates(dataset: xr.Dataset, frames: Frames) -> list[model.Plate]:
-    """The plate, with the images in each of its wells; none if wells are not known."""
-    from ome_types import model
-
-    places = [
-        along(dataset, name, frames.image_sizes) for name in ("well_row", "well_column", "well")
-    ]
-    if places[0] is None or places[1] is None:
-        return []
-    rows, columns, names = (None if each is None else each.ravel() for each in places)
-    assert rows is not None
-    assert columns is not None
-    wells: dict[tuple[int, int], model.Well] = {}
-    for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        if not all(0 <= each < 2**31 for each in place):  # a point that is in no well
-            continue
-        row, column = map(int, place)
-        if (row, column) not in wells:
-            name = "" if names is None else xml_text(names[number])
-            wells[row, column] = model.Well(
-                id=f"Well:0:{len(wells)}",
-                row=row,
-                column=column,
-                **known(external_identifier=name or None),
-            )
-        wells[row, column].well_samples.append(
-            model.WellSample(
-                id=f"WellSample:0:{number}",
-                index=number,
-                image_ref=model.ImageRef(id=f"Image:{number}"),
-            )
-        )
-    return [model.Plate(id="Plate:0", wells=list(wells.values()))] if wells else []
