@@ -67,4 +67,7 @@ def decoded_records(
     values = decoded.get(_NEUTRAL_NAME)
     if not isinstance(values, dict):
         raise ND2FormatError(f"the chunk {shown!r} cannot be decoded")
-    return Branch(values.get(root, values), root, oddities)
+    records = values.get(root, values)
+    if not isinstance(records, dict):
+        oddities.note(f"the chunk {shown} holds no records")
+    return Branch(records, root, oddities)
