@@ -78,8 +78,9 @@ def read_layout_of(
     """
     count, leading = image.frame_count, sequence.bytes_before_pixels
     frame_bytes = image.frame_bytes if image.compression == "none" else None
-    yield _header_ranges(chunk_map.frame_offset[_telling(reader, chunk_map, sequence)], sequence)
-    headers = _telling_headers(reader, chunk_map, image, sequence)
+    telling = _telling_places(reader, chunk_map, sequence)
+    yield _header_ranges(chunk_map.frame_offset[telling], sequence)
+    headers = _telling_headers(reader, chunk_map, telling, image, sequence)
     valid = [header for header in headers.values() if header is not None]
     if valid and not _are_plausible(valid, chunk_map, image, sequence):
         raise ND2FormatError(
@@ -115,7 +116,9 @@ def _header_ranges(offsets: NDArray[np.int64], sequence: FrameSequence) -> list[
     return [(start, start + sequence.header_bytes) for start in starts]
 
 
-def _telling(reader: FileReader, chunk_map: ChunkMap, sequence: FrameSequence) -> NDArray[np.int64]:
+def _telling_places(
+    reader: FileReader, chunk_map: ChunkMap, sequence: FrameSequence
+) -> NDArray[np.int64]:
     """Places in the map of the frame that comes first in the file, and of some others."""
     places = np.flatnonzero(_within(chunk_map.frame_offset, reader.size, sequence))
     places = places[chunk_map.frame_offset[places].argsort(kind="stable")]
@@ -124,13 +127,16 @@ def _telling(reader: FileReader, chunk_map: ChunkMap, sequence: FrameSequence) -
 
 
 def _telling_headers(
-    reader: FileReader, chunk_map: ChunkMap, image: ImageShape, sequence: FrameSequence
+    reader: FileReader,
+    chunk_map: ChunkMap,
+    places: NDArray[np.int64],
+    image: ImageShape,
+    sequence: FrameSequence,
 ) -> dict[int, FrameHeader | None]:
-    """The header of the first frame, and where it is no proof, those of some others.
+    """The header of the first of some frames, and where it is no proof, those of the others.
 
     By the number of the frame; None where it has no valid header.
     """
-    places = _telling(reader, chunk_map, sequence)
     headers = dict(_read_headers(reader, chunk_map, places[:1], sequence))
     told = [header for header in headers.values() if header is not None and header.is_proof]
     if told and _are_plausible(told, chunk_map, image, sequence):

@@ -35,7 +35,7 @@ class Levels:
     count : int
         Levels; each has half as many rows and columns as the one before, rounded down.
     downsampling : {"stride", "mean"}, optional
-        Every second pixel, or the mean of each 2 × 2 of them, rounded down, as the vendor's
+        Every second pixel, or the mean of each two by two of them, rounded down, as the vendor's
         generator has it.
     """
 

@@ -6,14 +6,19 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xarray_nd2.testing.checks import raise_unless
 from xarray_nd2.testing.image import loop_dims
 from xarray_nd2.testing.variant import lite_variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from xarray_nd2.testing.variant import Tree
 
 __all__ = ["Plate", "Well", "well_chunks"]
 
@@ -71,7 +76,7 @@ def well_chunks(wells: Plate | Sequence[Well | str], sizes: Mapping[str, int]) -
     axis = next((i for i, dim in enumerate(loops) if dim[0] == "P"), None)
     count = 1 if axis is None else shape[axis]
     raise_unless(len(placed) == count, f"there are {len(placed)} wells, positions: {count}")
-    described = {
+    described: Tree = {
         "name": plate.name,
         "rows": plate.rows,
         "columns": plate.columns,
