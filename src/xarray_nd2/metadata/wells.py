@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Label = str | int
 
 _MAX_INFLATED_BYTES: Final = 2**26
-_MAX_JSON_PARTS: Final = 4_000_000  # objects, lists and their items
+_MAX_JSON_PARTS: Final = 2_000_000  # objects, lists and their items
 _MAX_PLATE_ROWS: Final = 2**16  # and columns; no plate has so many
 _UNTOLD_CODE: Final = -1
 _CONTRADICTORY_CODE: Final = -2

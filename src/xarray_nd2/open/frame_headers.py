@@ -133,13 +133,14 @@ def _telling_headers(
     image: ImageShape,
     sequence: FrameSequence,
 ) -> dict[int, FrameHeader | None]:
-    """The header of the first of some frames, and where it is no proof, those of the others.
+    """The headers of some frames; of the image's only the first one where that is proof.
 
     By the number of the frame; None where it has no valid header.
     """
     headers = dict(_read_headers(reader, chunk_map, places[:1], sequence))
     told = [header for header in headers.values() if header is not None and header.is_proof]
-    if told and _are_plausible(told, chunk_map, image, sequence):
+    # Of the image one header came with the metadata, and others take a round trip; of a level all came.
+    if sequence == IMAGE_FRAMES and told and _are_plausible(told, chunk_map, image, sequence):
         return headers
     return headers | dict(_read_headers(reader, chunk_map, places[1:], sequence))
 

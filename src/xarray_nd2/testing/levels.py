@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xarray_nd2.testing.chunks import ChunkWriter
     from xarray_nd2.testing.image import Image
 
-__all__ = ["Levels", "stored_levels"]
+__all__ = ["Levels", "append_levels", "stored_levels"]
 
 StoredFrames: TypeAlias = Iterator[tuple[int, bytes | memoryview]]
 
@@ -79,6 +80,12 @@ def stored_levels(
         name = f"CustomDataSeq|DownsampledColorData_{size}"
         found[name] = stored_frames(image, order, stride, None, 0, absent)
     return found
+
+
+def append_levels(chunks: ChunkWriter, pyramid: dict[str, StoredFrames], i: int) -> None:
+    """Write the levels of frame `i`, the next one that each of them has."""
+    for name, frames in pyramid.items():
+        chunks.append(f"{name}|{i}!", next(frames)[1])
 
 
 def _halved(image: Image, downsampling: str) -> Image:

@@ -54,13 +54,15 @@ class Plate:
     columns: int = 12
 
 
-def well_chunks(wells: Plate | Sequence[Well | str], sizes: Mapping[str, int]) -> dict[str, bytes]:
+def well_chunks(
+    wells: Plate | Sequence[Well | str] | None, sizes: Mapping[str, int]
+) -> dict[str, bytes]:
     """Chunks of the wells by their names.
 
     Parameters
     ----------
-    wells : Plate or sequence of Well or str
-        The well of each position of the first P loop, or a single one.
+    wells : Plate or sequence of Well or str, or None
+        The well of each position of the first P loop, or a single one; None for no chunks.
     sizes : mapping of str to int
         Size of each dimension of the image.
 
@@ -69,6 +71,8 @@ def well_chunks(wells: Plate | Sequence[Well | str], sizes: Mapping[str, int]) -
     ValueError
         If there is another number of wells than of positions, or a name tells no row and column.
     """
+    if wells is None:
+        return {}
     plate = wells if isinstance(wells, Plate) else Plate(wells)
     placed = [well if isinstance(well, Well) else _well_of(well) for well in plate.wells]
     loops = loop_dims(sizes)

@@ -23,7 +23,7 @@ from xarray_nd2.testing.checks import raise_unless, raise_unless_one_of
 from xarray_nd2.testing.chunks import ChunkWriter
 from xarray_nd2.testing.experiment import experiment
 from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
-from xarray_nd2.testing.levels import Levels, stored_levels
+from xarray_nd2.testing.levels import Levels, append_levels, stored_levels
 from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.picture import julian_date, picture
@@ -282,8 +282,7 @@ def write_nd2(
         last["CustomData|AcqTimesCache!"] = times.tobytes()
     if recorded is not None:
         last |= recorded_chunks(recorded, image.frame_count)
-    if wells is not None:
-        last |= well_chunks(wells, image.sizes)
+    last |= well_chunks(wells, image.sizes)
     pyramid = stored_levels(image, levels, stored_components(components), absent)
     before, after = (
         (first, last | attributes_chunk)
@@ -301,8 +300,7 @@ def write_nd2(
             chunks.append(
                 frame_name(i).decode(), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
             )
-            for sequence, frames in pyramid.items():
-                chunks.append(f"{sequence}|{i}!", next(frames)[1])
+            append_levels(chunks, pyramid, i)
         for name, content in after.items():
             chunks.append(name, content)
         chunks.finish(by_name=map_order == "reversed")
