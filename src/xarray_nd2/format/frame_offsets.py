@@ -89,5 +89,18 @@ def presume_frame_offsets(
     doubtful |= np.isin(chunk_offset, chunk_map.contested)
     numbers, times = np.unique(index, return_counts=True)
     doubtful[numbers[times > 1]] = True
+    if sequence != IMAGE_FRAMES:  # these may be very many, and to look at all takes long
+        doubtful |= _out_of_order(chunk_offset)
     data_offset = np.where(present, chunk_offset + skip, MISSING_OFFSET)
     return data_offset, data_length, doubtful & present
+
+
+def _out_of_order(chunk_offset: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Frames that lie behind one of a higher number, or before one of a lower."""
+    present = np.flatnonzero(chunk_offset != MISSING_OFFSET)
+    numbers = present[chunk_offset[present].argsort(kind="stable")]
+    highest_before = np.maximum.accumulate(numbers)
+    lowest_behind = np.minimum.accumulate(numbers[::-1])[::-1]
+    found = np.zeros(len(chunk_offset), bool)
+    found[numbers[(numbers < highest_before) | (numbers > lowest_behind)]] = True
+    return found
