@@ -6,9 +6,11 @@ and returns what it holds. Groups that are read together take each step in one r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.open.levels import embedded_levels, read_level
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
 
 if TYPE_CHECKING:
@@ -72,4 +74,6 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
     possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
     if COLUMNS_CHUNK in opened.chunk_map.chunks:
         possible["recorded"] = read_recorded
+    for level in embedded_levels(opened):
+        possible[f"level{level.number}"] = partial(read_level, level=level)
     return possible
