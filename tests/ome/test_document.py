@@ -24,7 +24,7 @@ from xarray_nd2 import (
     ND2UnsupportedError,
     ome_metadata,
 )
-from xarray_nd2.testing import Channel, RangeServer, write_nd2
+from xarray_nd2.testing import Channel, Plate, RangeServer, write_nd2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,6 +242,17 @@ def test_wells() -> None:
     assert ome_metadata(ds.assign_coords(well=("P", ["A1", "", "", ""]))).plates == []
     unknown = ds.assign_coords(well_row=("P", [np.nan] * 4), well_column=("P", [0, 1, 2, 3]))
     assert ome_metadata(unknown).plates == []
+
+
+def test_wells_as_files_have_them() -> None:
+    plate = Plate(["B03", "C12", "B03"], name="a plate", rows=8, columns=12)
+    ome = document("TPYX", (2, 3, 5, 6), wells=plate)
+    (found,) = ome.plates
+    assert (found.name, found.rows, found.columns) == ("a plate", 8, 12)
+    assert {
+        well.external_identifier: (well.row, well.column, [s.index for s in well.well_samples])
+        for well in found.wells
+    } == {"B03": (1, 2, [0, 2]), "C12": (2, 11, [1])}
 
 
 def test_wells_of_an_inner_loop_and_of_a_whole_file() -> None:
