@@ -12,7 +12,7 @@ from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
 from xarray_nd2.metadata.label import along
 from xarray_nd2.metadata.space import pixel_axes, pixel_size_um, position_axis, stage_position
 from xarray_nd2.metadata.time_axis import time_axis
-from xarray_nd2.metadata.times import acquired, first_frame_date, read_times
+from xarray_nd2.metadata.times import acquired, first_frame_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +51,8 @@ def read_coordinates(
     dimensions: Sequence[Dimension],
     picture: Branch,
     planes: Sequence[PicturePlane],
-    tables: FrameTables,
+    times: MeasuredTimes | None,
+    stage: Mapping[str, Floats],
     present: NDArray[np.bool_],
 ) -> dict[str, Coordinate]:
     """Coordinates of the image.
@@ -66,8 +67,10 @@ def read_coordinates(
         Metadata of the first frame.
     planes : sequence of PicturePlane
         Of the picture.
-    tables : FrameTables
-        What was recorded of each frame.
+    times : MeasuredTimes or None
+        Of all frames.
+    stage : mapping of str to ndarray of float64
+        Recorded places of the stage, as of `FrameTables`.
     present : ndarray of bool, shape (frames,)
         Which frames the file has.
 
@@ -76,8 +79,7 @@ def read_coordinates(
     dict of str to (dims, values, attrs)
         One for each dimension, and what else is known along the loops and channels.
     """
-    times = read_times(tables.times, present, picture)
-    heights = recorded_heights(tables.stage, image.loops, present)
+    heights = recorded_heights(stage, image.loops, present)
     axes = _loop_axes(dimensions, image, times, heights)
     coordinates = axes | channel_coordinates(image, planes)
     coordinates |= pixel_axes(image, pixel_size_um(picture))

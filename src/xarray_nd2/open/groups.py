@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.open.events import EVENT_CHUNKS, read_events
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
+from xarray_nd2.open.rois import ROIS_CHUNK, read_rois
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -72,4 +74,8 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
     possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
     if COLUMNS_CHUNK in opened.chunk_map.chunks:
         possible["recorded"] = read_recorded
+    if EVENT_CHUNKS & opened.chunk_map.chunks.keys():
+        possible["events"] = read_events
+    if ROIS_CHUNK in opened.chunk_map.chunks:
+        possible["rois"] = read_rois
     return possible
