@@ -167,6 +167,11 @@ def test_events_of_two_chunks() -> None:
     assert "some of the group events is odd" in told[0]
 
 
+def test_events_that_are_alike_are_several() -> None:
+    alike = [Event(1.5, id=1)] * 3
+    assert opened_group(with_events(events=alike), "events").sizes == {"event": 3}
+
+
 def test_events_as_older_files_write_them() -> None:
     first = {"dTime": 2500.0, "eMeaning": 7, "wsDescription": "go", "wsData": "Run();"}
     stimulation = {"eType": 4, "uiLoopIdx": 2, "uiPosition": 1, "wsDescription": "uv"}

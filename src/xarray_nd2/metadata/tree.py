@@ -143,8 +143,10 @@ class Branch:
         found = sorted((int(match[1]), match[0]) for match in matches)
         numbers = [number for number, _ in found]
         size = self.whole(f"{stem}Size", needed=bool(found))
-        if size is not None and (size != len(found) or numbers != list(range(len(found)))):
+        if size is not None and size != len(found):
             self.oddities.note(f"{self.path}/{stem}Size is {size}, and there are {len(found)}")
+        elif numbers != list(range(len(found))):
+            self.oddities.note(f"{self.path}/{stem} is not numbered in a row")
         return [(number, self.below(name)) for number, name in found]
 
     def branches(self) -> list[Branch]:

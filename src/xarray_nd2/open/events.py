@@ -37,11 +37,12 @@ def read_events(opened: OpenedFile) -> Steps[Group | None]:
         except ND2FormatError as error:
             problems.append(str(error))
     yield list(ranges.values())
-    found: dict[Event, None] = {}
+    found: list[Event] = []
     for chunk in ranges:
         try:
             records = opened.records_of(chunk, "RLxExperimentRecord", oddities)
-            found |= dict.fromkeys(listed_events(records))
+            before = set(found)
+            found += [event for event in listed_events(records) if event not in before]
         except ND2FormatError as error:
             problems.append(str(error))
     if len(problems) == len(chunks):
@@ -50,4 +51,4 @@ def read_events(opened: OpenedFile) -> Steps[Group | None]:
         oddities.note(problem)
     if not found:
         return None
-    return events_group(list(found), opened.metadata.clock, oddities)
+    return events_group(found, opened.metadata.clock, oddities)
