@@ -54,10 +54,9 @@ def check_round_trip(data: bytes, name: str, folder: Path) -> None:
         warnings.simplefilter("ignore")  # of Zarr, that it has no specification for texts
         tree.to_zarr(folder / "a.zarr", consolidated=False)
     tree.to_netcdf(folder / "a.nc")
-    for path, options in (
-        (folder / "a.zarr", {"engine": "zarr", "consolidated": False}),
-        (folder / "a.nc", {}),
-    ):
+    zarr: dict[str, Any] = {"engine": "zarr", "consolidated": False}
+    netcdf: dict[str, Any] = {}
+    for path, options in ((folder / "a.zarr", zarr), (folder / "a.nc", netcdf)):
         with xr.open_datatree(path, **options) as stored:
             xr.testing.assert_identical(stored[name].to_dataset().load(), group)
 

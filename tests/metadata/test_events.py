@@ -10,7 +10,7 @@ import nd2
 import numpy as np
 import pytest
 import xarray as xr
-from nd2.structures import EventMeaning, StimulationType
+from nd2._sdk_types import EventMeaning, StimulationType
 
 from tests.metadata.annotations import (
     check_damaged_chunks,
@@ -33,6 +33,8 @@ from xarray_nd2.testing.variant import lite_variant, variant_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from xarray_nd2.testing.variant import Tree
 
 EVENTS = [
     Event(1.5, 7, "a command", "Wait(2);"),
@@ -173,10 +175,10 @@ def test_events_that_are_alike_are_several() -> None:
 
 
 def test_events_as_older_files_write_them() -> None:
-    first = {"dTime": 2500.0, "eMeaning": 7, "wsDescription": "go", "wsData": "Run();"}
-    stimulation = {"eType": 4, "uiLoopIdx": 2, "uiPosition": 1, "wsDescription": "uv"}
-    second = {"dTime": 3000.0, "eMeaning": 15, "pStimulation": stimulation}
-    tree = {"uiCount": 2, "pFirstEvent": [first, second]}
+    first: Tree = {"dTime": 2500.0, "eMeaning": 7, "wsDescription": "go", "wsData": "Run();"}
+    stimulation: Tree = {"eType": 4, "uiLoopIdx": 2, "uiPosition": 1, "wsDescription": "uv"}
+    second: Tree = {"dTime": 3000.0, "eMeaning": 15, "pStimulation": stimulation}
+    tree: Tree = {"uiCount": 2, "pFirstEvent": [first, second]}
     data = with_events(events=None, version=(2, 1))
     data = with_chunks(data, {b"ImageEvents!": variant_xml(tree, "RLxExperimentRecord")})
     ds = opened_group(data, "events")
@@ -217,7 +219,7 @@ def test_a_count_that_is_not_the_number_of_events() -> None:
 
 def test_what_is_not_told_is_unknown() -> None:
     data = with_events()
-    tree = {"RLxExperimentRecord": {"uiCount": 1, "pEvents": [{"A": "data"}]}}
+    tree: Tree = {"RLxExperimentRecord": {"uiCount": 1, "pEvents": [{"A": "data"}]}}
     found, told = opened_tree(with_chunks(data, {CHUNKS[3, 0]: lite_variant(tree)}))
     (event,) = [found["events"].to_dataset().isel(event=0)]
     assert np.isnan(event.time)

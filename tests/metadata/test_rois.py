@@ -36,6 +36,8 @@ from xarray_nd2.testing.variant import lite_variant
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xarray_nd2.testing.variant import Tree
+
 ROI_CHUNK = b"CustomData|RoiMetadata_v1!"
 TRIANGLE = [(10.0, 5.0), (14.0, 5.0), (12.0, 9.5)]
 ROIS = [
@@ -130,7 +132,7 @@ def test_geometry_by_nd2() -> None:
     height, width = SIZE
     for i, roi in enumerate(told):
         row = ds.isel(roi=i)
-        assert (row["name"], row.guid) == (roi.info.label, roi.guid)
+        assert (row["name"].item(), row.guid.item()) == (roi.info.label, roi.guid)
         assert row["shape"] == roi.info.shapeType.name.lower()
         assert row.interpretation == roi.info.interpType.name.removesuffix("ROI").lower()
         assert (row.position >= 0) == (roi.info.scope == ScopeType.MPoint)
@@ -204,25 +206,27 @@ def test_real_files_have_none(path: Path) -> None:
 
 def test_a_real_region() -> None:
     """The one in a file of the archive Zenodo (14231228), by what others have published of it."""
-    info = {"m_uiShapeType": 3, "m_uiInterpType": 2, "m_uiScope": 1}
-    outline = {
+    info: Tree = {"m_uiShapeType": 3, "m_uiInterpType": 2, "m_uiScope": 1}
+    outline: Tree = {
         "m_dCenterX": 0.2326,
         "m_dCenterY": -0.6022,
         "m_sBoxShape": {"m_dSizeX": 0.1316, "m_dSizeY": 0.1123},
     }
-    roi = {"m_uiId": 1, "m_sInfo": info, "m_vectAnimParams_Size": 1, "m_vectAnimParams_0": outline}
-    tree = {"RoiMetadata_v1": {"m_vectGlobal_Size": 1, "m_vectGlobal_0": roi}}
+    roi: Tree = {
+        "m_uiId": 1,
+        "m_sInfo": info,
+        "m_vectAnimParams_Size": 1,
+        "m_vectAnimParams_0": outline,
+    }
+    tree: Tree = {"RoiMetadata_v1": {"m_vectGlobal_Size": 1, "m_vectGlobal_0": roi}}
     data = written((1000, 1000), "YX", pixel_size=0.065)
     ds = opened_group(with_chunks(data, {ROI_CHUNK: lite_variant(tree)}), "rois").isel(roi=0)
     np.testing.assert_allclose(ds.centre_x_pixels, 615.8)
     np.testing.assert_allclose(ds.centre_y_pixels, 198.4)
     np.testing.assert_allclose([ds.width_pixels, ds.height_pixels], [65.8, 56.15])
     np.testing.assert_allclose(ds.centre_x, 615.8 * 0.065)
-    assert (ds["shape"], ds.interpretation, ds.scope) == (
-        "rectangle",
-        "background",
-        "all positions",
-    )
+    words = [ds[name].item() for name in ("shape", "interpretation", "scope")]
+    assert words == ["rectangle", "background", "all positions"]
     assert np.isnan(ds.rotation)
 
 
@@ -233,7 +237,8 @@ def test_words_are_those_of_nd2() -> None:
         ("scope", ScopeType),
     ):
         numbers = [*map(int, codes), 99, None]
-        rois = [replace(NOWHERE, **{what: number}) for number in numbers]
+        given: list[dict[str, Any]] = [{what: number} for number in numbers]
+        rois = [replace(NOWHERE, **each) for each in given]
         words = rois_group(rois, SIZE, {}, Oddities()).variables[what][1].tolist()
         assert words[-2:] == [f"{what} 99", ""]
         assert not any(word.startswith(what) for word in words[:-2])
