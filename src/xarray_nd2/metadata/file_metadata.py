@@ -135,7 +135,7 @@ def read_metadata(
             attrs["nd2_metadata"] = nd2_says(file)
     return FileMetadata(
         image,
-        read_coordinates(image, dimensions, picture, planes, times, tables.stage, present),
+        read_coordinates(image, dimensions, picture, planes, tables, times, present),
         image_attrs(attributes, picture, planes, pixel_size_um(picture)),
         attrs,
         read_clock(times, picture),

@@ -6,10 +6,12 @@ and returns what it holds. Groups that are read together take each step in one r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.open.events import EVENT_CHUNKS, read_events
+from xarray_nd2.open.levels import embedded_levels, read_level
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
 from xarray_nd2.open.rois import ROIS_CHUNK, read_rois
 
@@ -78,4 +80,6 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
         possible["events"] = read_events
     if ROIS_CHUNK in opened.chunk_map.chunks:
         possible["rois"] = read_rois
+    for level in embedded_levels(opened):
+        possible[f"level{level.number}"] = partial(read_level, level=level)
     return possible

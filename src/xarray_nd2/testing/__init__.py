@@ -10,10 +10,12 @@ from xarray_nd2.testing.channel import Channel
 from xarray_nd2.testing.events import Event, Stimulation
 from xarray_nd2.testing.faults import Fault
 from xarray_nd2.testing.http_server import RangeServer
+from xarray_nd2.testing.levels import Levels
 from xarray_nd2.testing.recorded import RecordedColumn
 from xarray_nd2.testing.request_log import Request, RequestLog
 from xarray_nd2.testing.rois import Outline, Roi
 from xarray_nd2.testing.s3_server import S3Server
+from xarray_nd2.testing.wells import Plate, Well
 from xarray_nd2.testing.writer import write_nd2
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "Event",
     "Fault",
     "Outline",
+    "Levels",
+    "Plate",
     "RangeServer",
     "RecordedColumn",
     "Request",
@@ -28,5 +32,6 @@ __all__ = [
     "Roi",
     "S3Server",
     "Stimulation",
+    "Well",
     "write_nd2",
 ]
