@@ -42,6 +42,15 @@ def document(dims: Any, sizes: tuple[int, ...], **options: Any) -> ome_types.OME
     return checked(file)[0]
 
 
+def test_the_schema_is_at_hand() -> None:
+    """The check of all documents here can fail; without the package they are only compared."""
+    pytest.importorskip("xmlschema", reason="documents are not validated: needs xmlschema")
+    text = document("YX", (5, 6)).to_xml()
+    for right, wrong in (('SizeX="6"', 'SizeX="0"'), ('Type="uint16"', 'Type="float16"')):
+        with pytest.raises(ome_types.ValidationError):
+            ome_types.validate_xml(text.replace(right, wrong))
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_written_files(name: str, tmp_path: Path) -> None:
     checked(VARIANTS[name].write(tmp_path / "run.nd2"))

@@ -65,9 +65,7 @@ def decoded_records(
     except Exception as error:
         raise ND2FormatError(f"nd2 cannot decode the chunk {shown!r}: {error}") from error
     values = decoded.get(_NEUTRAL_NAME)
-    if not isinstance(values, dict):
+    content = values.get(root, values) if isinstance(values, dict) else None
+    if not isinstance(content, dict):
         raise ND2FormatError(f"the chunk {shown!r} cannot be decoded")
-    records = values.get(root, values)
-    if not isinstance(records, dict):
-        oddities.note(f"the chunk {shown} holds no records")
-    return Branch(records, root, oddities)
+    return Branch(content, root, oddities)

@@ -10,8 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.open.events import EVENT_CHUNKS, read_events
 from xarray_nd2.open.levels import embedded_levels, read_level
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
+from xarray_nd2.open.rois import ROIS_CHUNK, read_rois
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -74,6 +76,10 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
     possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
     if COLUMNS_CHUNK in opened.chunk_map.chunks:
         possible["recorded"] = read_recorded
+    if EVENT_CHUNKS & opened.chunk_map.chunks.keys():
+        possible["events"] = read_events
+    if ROIS_CHUNK in opened.chunk_map.chunks:
+        possible["rois"] = read_rois
     for level in embedded_levels(opened):
         possible[f"level{level.number}"] = partial(read_level, level=level)
     return possible
