@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nd2
 import numpy as np
+import ome_types
 import pytest
 import xarray as xr
 
@@ -29,7 +30,6 @@ from xarray_nd2.testing import Channel, Plate, RangeServer, write_nd2
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import ome_types
 
 STAGE = [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (7.0, 8.0, 9.0)]
 
@@ -47,7 +47,7 @@ def test_the_schema_is_at_hand() -> None:
     pytest.importorskip("xmlschema", reason="documents are not validated: needs xmlschema")
     text = document("YX", (5, 6)).to_xml()
     for right, wrong in (('SizeX="6"', 'SizeX="0"'), ('Type="uint16"', 'Type="float16"')):
-        with pytest.raises(ome_types.ValidationError):
+        with pytest.raises(ValueError, match="(?i)valid"):
             ome_types.validate_xml(text.replace(right, wrong))
 
 
