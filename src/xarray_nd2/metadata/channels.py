@@ -108,7 +108,7 @@ def channel_coordinates(image: ImageShape, planes: Sequence[PicturePlane]) -> di
         "color": along(_hex_color, "", "display colour"),
     }
     optional = {
-        "laser_power": along(_laser_power, nan, "laser power", units="%"),
+        "laser_power": along(_laser_power, nan, "laser power", units="percent"),
         "binning": along(_binning, nan, "camera binning", units="1"),
         "camera": along(_camera, "", "camera"),
         "optical_configuration": along(_optical_configuration, "", "optical configuration"),
