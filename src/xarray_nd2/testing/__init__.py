@@ -9,6 +9,7 @@ from __future__ import annotations
 from xarray_nd2.testing.channel import Channel
 from xarray_nd2.testing.faults import Fault
 from xarray_nd2.testing.http_server import RangeServer
+from xarray_nd2.testing.masks import MaskLayer
 from xarray_nd2.testing.recorded import RecordedColumn
 from xarray_nd2.testing.request_log import Request, RequestLog
 from xarray_nd2.testing.s3_server import S3Server
@@ -17,6 +18,7 @@ from xarray_nd2.testing.writer import write_nd2
 __all__ = [
     "Channel",
     "Fault",
+    "MaskLayer",
     "RangeServer",
     "RecordedColumn",
     "Request",

@@ -23,6 +23,7 @@ from xarray_nd2.testing.checks import raise_unless, raise_unless_one_of
 from xarray_nd2.testing.chunks import ChunkWriter
 from xarray_nd2.testing.experiment import experiment
 from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
+from xarray_nd2.testing.masks import mask_chunks
 from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.picture import julian_date, picture
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.testing.experiment import Period, Point
     from xarray_nd2.testing.image import Image
+    from xarray_nd2.testing.masks import MaskLayer
     from xarray_nd2.testing.recorded import ColumnValues, RecordedColumn
     from xarray_nd2.testing.run import OfLoops
     from xarray_nd2.testing.variant import Tree
@@ -71,6 +73,7 @@ def write_nd2(
     start: str | dt.datetime | np.datetime64 | None = None,
     timestamps: Sequence[float] | NDArray[Any] | None = None,
     recorded: Mapping[str, RecordedColumn | ColumnValues] | None = None,
+    masks: Sequence[MaskLayer] = (),
     bits_significant: int | None = None,
     text_info: Mapping[str, str] | None = None,
     row_alignment: int = 4,
@@ -145,6 +148,8 @@ def write_nd2(
     recorded : mapping of str to sequence, optional
         Recorded data: columns of one value a frame by their ID, such as ``X``, ``Y`` and ``Z`` for
         the stage in µm. They are stored as 64-bit floats, 32-bit integers or texts, as given.
+    masks : sequence of MaskLayer, optional
+        Layers of masks.
     bits_significant : int, optional
         Bits of a component that carry a value; all of them unless given.
     text_info : mapping of str to str, optional
@@ -272,6 +277,7 @@ def write_nd2(
         last["CustomData|AcqTimesCache!"] = times.tobytes()
     if recorded is not None:
         last |= recorded_chunks(recorded, image.frame_count)
+    last |= mask_chunks(masks, image.frame_count, image.sizes["Y"], image.sizes["X"])
     before, after = (
         (first, last | attributes_chunk)
         if metadata_at == "start"
