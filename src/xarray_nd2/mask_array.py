@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # Planes that touch are read together up to here, so that several are decoded at a time.
 _MAX_JOINED_BYTES: Final = 1024 * 1024
+_MAX_INLINE_BYTES: Final = (
+    0  # few bytes can take long to decode, which must not stop the event loop
+)
 
 
 class ND2MaskArray(BackendArray):
@@ -55,6 +58,7 @@ class ND2MaskArray(BackendArray):
         self.source = source
         self.planes = planes
         self.max_concurrency = max_concurrency
+        self.dims = planes.dims
         self.shape = planes.shape
         self.dtype = planes.grid.dtype
 
@@ -62,7 +66,7 @@ class ND2MaskArray(BackendArray):
         selection = self._select(key)
         with named_errors(self.source.name):
             pixels, ranges, deliver = self._prepare(selection)
-            self.source.read(ranges, deliver, self.max_concurrency)
+            self.source.read(ranges, deliver, self.max_concurrency, _MAX_INLINE_BYTES)
         return selection.arrangement.apply(pixels)
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
@@ -70,7 +74,7 @@ class ND2MaskArray(BackendArray):
         selection = self._select(key)
         with named_errors(self.source.name):
             pixels, ranges, deliver = await asyncio.to_thread(self._prepare, selection)
-            await self.source.aread(ranges, deliver, self.max_concurrency)
+            await self.source.aread(ranges, deliver, self.max_concurrency, _MAX_INLINE_BYTES)
         return selection.arrangement.apply(pixels)
 
     def _select(self, key: indexing.ExplicitIndexer) -> Selection:
