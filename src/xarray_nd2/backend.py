@@ -199,7 +199,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             "/": root_dataset(opened, options),
             f"/{IMAGE_GROUP}": image_dataset(opened, options),
         }
-        for name, found in read_groups(opened).items():
+        with named_errors(opened.source.name):
+            groups = read_groups(opened)
+        for name, found in groups.items():
             if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
                 warn_user(f"{opened.source.name}: the group {name} is left out: {found}")
             else:

@@ -13,6 +13,7 @@ from xarray_nd2.metadata.label import along
 from xarray_nd2.metadata.space import pixel_axes, pixel_size_um, position_axis, stage_position
 from xarray_nd2.metadata.time_axis import time_axis
 from xarray_nd2.metadata.times import acquired, first_frame_date, read_times
+from xarray_nd2.metadata.wells import well_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.times import MeasuredTimes
     from xarray_nd2.metadata.tree import Branch
+    from xarray_nd2.metadata.wells import FrameWells
 
     Floats = NDArray[np.float64]
 
@@ -40,10 +42,13 @@ class FrameTables:
     stage : mapping of str to ndarray of float64
         Places of the stage along "x", "y" and "z", µm, as far as there are any: of the first time
         point at least along z.
+    wells : FrameWells or None
+        Wells of a plate, if there was one.
     """
 
     times: Floats
     stage: Mapping[str, Floats]
+    wells: FrameWells | None = None
 
 
 def read_coordinates(
@@ -84,6 +89,8 @@ def read_coordinates(
     coordinates |= _frame_times(image, times, picture)
     if not any(dimension.name[0] in "PU" for dimension in dimensions):
         coordinates |= stage_position(picture)
+    if tables.wells is not None:
+        coordinates |= well_coordinates(tables.wells, dimensions, present, picture.oddities)
     return coordinates | stage_heights(heights, axes, dimensions, picture)
 
 

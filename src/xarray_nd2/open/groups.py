@@ -6,9 +6,11 @@ and returns what it holds. Groups that are read together take each step in one r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xarray_nd2.errors import ND2FormatError, ND2UnsupportedError
+from xarray_nd2.open.levels import embedded_levels, read_level
 from xarray_nd2.open.masks import LAYERS_CHUNK, TILED_LAYERS_CHUNK, read_masks
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
 
@@ -75,4 +77,6 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
         possible["recorded"] = read_recorded
     if LAYERS_CHUNK in opened.chunk_map.chunks or TILED_LAYERS_CHUNK in opened.chunk_map.chunks:
         possible["masks"] = read_masks
+    for level in embedded_levels(opened):
+        possible[f"level{level.number}"] = partial(read_level, level=level)
     return possible

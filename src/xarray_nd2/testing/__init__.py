@@ -9,20 +9,25 @@ from __future__ import annotations
 from xarray_nd2.testing.channel import Channel
 from xarray_nd2.testing.faults import Fault
 from xarray_nd2.testing.http_server import RangeServer
+from xarray_nd2.testing.levels import Levels
 from xarray_nd2.testing.masks import MaskLayer
 from xarray_nd2.testing.recorded import RecordedColumn
 from xarray_nd2.testing.request_log import Request, RequestLog
 from xarray_nd2.testing.s3_server import S3Server
+from xarray_nd2.testing.wells import Plate, Well
 from xarray_nd2.testing.writer import write_nd2
 
 __all__ = [
     "Channel",
     "Fault",
+    "Levels",
     "MaskLayer",
+    "Plate",
     "RangeServer",
     "RecordedColumn",
     "Request",
     "RequestLog",
     "S3Server",
+    "Well",
     "write_nd2",
 ]

@@ -23,6 +23,7 @@ from xarray_nd2.testing.checks import raise_unless, raise_unless_one_of
 from xarray_nd2.testing.chunks import ChunkWriter
 from xarray_nd2.testing.experiment import experiment
 from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
+from xarray_nd2.testing.levels import Levels, append_levels, stored_levels
 from xarray_nd2.testing.masks import mask_chunks
 from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
@@ -30,6 +31,7 @@ from xarray_nd2.testing.picture import julian_date, picture
 from xarray_nd2.testing.recorded import recorded_chunks
 from xarray_nd2.testing.run import Run
 from xarray_nd2.testing.variant import lite_variant, variant_xml
+from xarray_nd2.testing.wells import Plate, well_chunks
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from xarray_nd2.testing.recorded import ColumnValues, RecordedColumn
     from xarray_nd2.testing.run import OfLoops
     from xarray_nd2.testing.variant import Tree
+    from xarray_nd2.testing.wells import Well
 
 __all__ = ["write_nd2"]
 
@@ -80,6 +83,8 @@ def write_nd2(
     compression: Literal["lossless", "lossy"] | None = None,
     compression_level: int = 6,
     missing: Sequence[int] = (),
+    levels: Levels | int = 0,
+    wells: Plate | Sequence[Well | str] | None = None,
     version: tuple[int, int] = (3, 0),
     metadata_at: Literal["start", "end"] = "start",
     name_area: int = 4072,
@@ -164,6 +169,11 @@ def write_nd2(
         From 0 (stored) to 9 (smallest).
     missing : sequence of int, optional
         Frames to leave out of the file and of its map.
+    levels : Levels or int, optional
+        Levels of an embedded pyramid, as many as the format has for an image of this size.
+    wells : Plate or sequence, optional
+        The well of each position of the first P loop, by its name or as a `Well`; a single one if
+        there is no P loop.
     version : {(3, 0), (2, 1)}, optional
         Version of the container. Version 2 has its metadata in XML.
     metadata_at : {"start", "end"}, optional
@@ -278,6 +288,8 @@ def write_nd2(
     if recorded is not None:
         last |= recorded_chunks(recorded, image.frame_count)
     last |= mask_chunks(masks, image.frame_count, image.sizes["Y"], image.sizes["X"])
+    last |= well_chunks(wells, image.sizes)
+    pyramid = stored_levels(image, levels, stored_components(components), absent)
     before, after = (
         (first, last | attributes_chunk)
         if metadata_at == "start"
@@ -294,6 +306,7 @@ def write_nd2(
             chunks.append(
                 frame_name(i).decode(), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
             )
+            append_levels(chunks, pyramid, i)
         for name, content in after.items():
             chunks.append(name, content)
         chunks.finish(by_name=map_order == "reversed")
