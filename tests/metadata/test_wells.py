@@ -172,7 +172,22 @@ def test_frames_beyond_the_image_do_not_count() -> None:
     assert ds.well.values.tolist() == NAMES
 
 
-ODD_VALUES = ["deleted", None, [], {}, "", "x", "\0", "\ud800", "a\nb", -1, 1.5, True, 2**70, 1e400]
+ODD_VALUES: list[Any] = [
+    "deleted",
+    None,
+    [],
+    {},
+    "",
+    "x",
+    "\0",
+    "\ud800",
+    "a\nb",
+    -1,
+    1.5,
+    True,
+    2**70,
+    1e400,
+]
 
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=repr)

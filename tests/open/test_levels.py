@@ -70,6 +70,12 @@ def tree_of(data: bytes, **options: Any) -> xr.DataTree:
     return xr.open_datatree(io.BytesIO(data), engine="nd2", **options)
 
 
+def image_of(tree: xr.DataTree, group: str) -> xr.DataArray:
+    image = tree[f"{group}/image"]
+    assert isinstance(image, xr.DataArray)
+    return image
+
+
 def halved(image: NDArray[Any], dims: tuple[Any, ...], number: int, *, mean: bool) -> NDArray[Any]:
     """What a level holds of an image, by slices and sums of its own."""
     y, x = dims.index("Y"), dims.index("X")
@@ -78,7 +84,7 @@ def halved(image: NDArray[Any], dims: tuple[Any, ...], number: int, *, mean: boo
         even = moved[: moved.shape[0] // 2 * 2, : moved.shape[1] // 2 * 2]
         if mean:
             parts = [even[i::2, j::2].astype(int) for i in (0, 1) for j in (0, 1)]
-            moved = (sum(parts) // 4).astype(image.dtype)
+            moved = (np.sum(parts, axis=0) // 4).astype(image.dtype)
         else:
             moved = even[::2, ::2]
     return np.moveaxis(moved, (0, 1), (y, x))
@@ -93,9 +99,9 @@ def test_levels(case: str, chunks: dict[str, int] | None) -> None:
         warnings.simplefilter("error")
         tree = tree_of(written(case), chunks=chunks)
     assert list(tree.children) == ["image", *(f"level{k}" for k in range(1, count + 1))]
-    image = tree["image/image"]
+    image = image_of(tree, "image")
     for number in range(1, count + 1):
-        level = tree[f"level{number}/image"]
+        level = image_of(tree, f"level{number}")
         expected = halved(image.values, image.dims, number, mean=case == "means")
         assert level.dims == image.dims
         assert level.dtype == image.dtype
@@ -141,8 +147,8 @@ def test_the_second_level_alone() -> None:
     assert len(large) == 3
     tree = tree_of(with_chunks(data, dict.fromkeys(large)))
     assert list(tree.children) == ["image", "level2"]
-    expected = halved(tree["image/image"].values, tree["image/image"].dims, 2, mean=False)
-    np.testing.assert_array_equal(tree["level2/image"].values, expected)
+    expected = halved(image_of(tree, "image").values, image_of(tree, "image").dims, 2, mean=False)
+    np.testing.assert_array_equal(image_of(tree, "level2").values, expected)
 
 
 def test_missing_level_frames() -> None:
@@ -152,13 +158,13 @@ def test_missing_level_frames() -> None:
         tree = tree_of(data)
     assert len(caught) == 1
     assert "frame_valid" not in tree["image"].ds
-    level = tree["level1/image"]
+    level = image_of(tree, "level1")
     assert level.frame_valid.values.tolist() == [[True, True], [False, True]]
-    expected = halved(tree["image/image"].values, level.dims, 1, mean=False).copy()
+    expected = halved(image_of(tree, "image").values, level.dims, 1, mean=False).copy()
     expected[1, 0] = 0
     np.testing.assert_array_equal(level.values, expected)
     with pytest.warns(UserWarning, match="and cannot be read"):
-        strict = tree_of(data, missing_frames="raise")["level1/image"]
+        strict = image_of(tree_of(data, missing_frames="raise"), "level1")
     np.testing.assert_array_equal(strict[0].values, expected[0])
     with pytest.raises(ND2FormatError, match="1 of the frames asked for are not in the file"):
         strict.load()
@@ -183,7 +189,7 @@ def test_frames_of_another_size(change: int) -> None:
     ):
         tree = tree_of(data)
     assert list(tree.children) == ["image"]
-    assert tree["image/image"].values.any()
+    assert image_of(tree, "image").values.any()
 
 
 def level_layout(data: bytes, case: str) -> list[int | None]:
@@ -280,8 +286,8 @@ def test_swapped_chunks() -> None:
     first, second = (entries[LEVEL_CHUNK.format(i).encode()] for i in (0, 2))
     swapped = with_bytes(data, first, data[second : second + 16])
     swapped = with_bytes(swapped, second, data[first : first + 16])
-    level = tree_of(swapped)["level1/image"]
-    np.testing.assert_array_equal(level[1].values, tree_of(data)["level1/image"][1].values)
+    level = image_of(tree_of(swapped), "level1")
+    np.testing.assert_array_equal(level[1].values, image_of(tree_of(data), "level1")[1].values)
     for frame in (0, 2):
         with pytest.raises(ND2FormatError, match=f"frame {frame} cannot be read"):
             level[frame].load()
@@ -306,10 +312,10 @@ def test_a_level_in_the_place_of_another() -> None:
     lied = with_bytes(data, small, data[large : large + 16])
     tree = tree_of(lied)
     sound = tree_of(data)
-    np.testing.assert_array_equal(tree["level1/image"][1], sound["level1/image"][1])
-    np.testing.assert_array_equal(tree["level2/image"][::2], sound["level2/image"][::2])
+    np.testing.assert_array_equal(image_of(tree, "level1")[1], image_of(sound, "level1")[1])
+    np.testing.assert_array_equal(image_of(tree, "level2")[::2], image_of(sound, "level2")[::2])
     with pytest.raises(ND2FormatError, match="frame 1 cannot be read"):
-        tree["level2/image"][1].load()
+        image_of(tree, "level2")[1].load()
 
 
 def test_where_a_longer_name_moves_the_pixels(folder: Path, http: RangeServer) -> None:
@@ -326,7 +332,7 @@ def test_where_a_longer_name_moves_the_pixels(folder: Path, http: RangeServer) -
     xr.open_dataset(http.url(path.name))
     alone = http.log.round_trips
     http.log.clear()
-    level = xr.open_datatree(http.url(path.name), engine="nd2")["level1/image"]
+    level = image_of(xr.open_datatree(http.url(path.name), engine="nd2"), "level1")
     assert http.log.round_trips == alone + 1
     np.testing.assert_array_equal(level[:, 0].values, frames[:, ::2, ::2])
 
@@ -338,7 +344,7 @@ def test_unusual_name_areas(area: int) -> None:
     names = [name for name in chunk_entries(data) if b"Downsampled" in name]
     other = with_name_areas(data, {name: max(area, len(name)) for name in names})
     np.testing.assert_array_equal(
-        tree_of(other)["level1/image"].values, tree_of(data)["level1/image"].values
+        image_of(tree_of(other), "level1").values, image_of(tree_of(data), "level1").values
     )
 
 
@@ -393,7 +399,7 @@ def test_random_damage(case: str) -> None:
 def test_damage_of_one_chunk_of_a_level() -> None:
     """Hundreds of variants: bytes of its header, or of its entry in the map, are others."""
     data = written("two-levels")
-    sound = tree_of(data)["level1/image"].values
+    sound = image_of(tree_of(data), "level1").values
     rng = np.random.default_rng(8)
     names = sorted(fields(written("odd"), 0))
     read = refused = 0
@@ -406,7 +412,7 @@ def test_damage_of_one_chunk_of_a_level() -> None:
             names[int(rng.integers(0, len(names)))], entry
         )
         new = rng.bytes(int(rng.integers(1, 9)))
-        level = tree_of(with_bytes(data, at, new))["level1/image"]
+        level = image_of(tree_of(with_bytes(data, at, new)), "level1")
         for i in range(3):
             try:
                 np.testing.assert_array_equal(level[i].values, sound[i])
@@ -450,7 +456,7 @@ def test_doubts_about_all_levels_cost_one_more(served: Path, http: RangeServer) 
     assert http.log.round_trips == alone + 2
     sound = xr.open_datatree(served, engine="nd2")
     for name in ("level1", "level2"):
-        np.testing.assert_array_equal(tree[f"{name}/image"][7], sound[f"{name}/image"][7])
+        np.testing.assert_array_equal(image_of(tree, name)[7], image_of(sound, name)[7])
 
 
 @pytest.mark.parametrize("chunks", [None, {}], ids=["lazy", "dask"])
@@ -459,13 +465,13 @@ def test_a_crop_fetches_its_rows(
 ) -> None:
     tree = xr.open_datatree(http.url(served.name), engine="nd2", chunks=chunks, max_gap=0)
     http.log.clear()
-    crop = tree["level1/image"].isel(T=3, Y=slice(100, 110)).values
+    crop = image_of(tree, "level1").isel(T=3, Y=slice(100, 110)).values
     assert http.log.bytes == 10 * 128
     assert http.log.requests == 1
     http.log.clear()
-    tree["level2/image"].isel(T=4).values  # noqa: B018
+    image_of(tree, "level2").isel(T=4).values  # noqa: B018
     assert http.log.bytes == 550 * 64
-    expected = xr.open_datatree(served, engine="nd2")["image/image"].values
+    expected = image_of(xr.open_datatree(served, engine="nd2"), "image").values
     np.testing.assert_array_equal(crop[0], expected[3, 0, 200:220:2, ::2])
 
 
@@ -503,7 +509,7 @@ def test_a_file_of_the_vendors_writer(corpus: Path) -> None:
     if not path.exists():
         pytest.skip("the folder of real files has no lim-pyramid.nd2")
     tree = xr.open_datatree(path, engine="nd2")
-    image, level = tree["image/image"], tree["level1/image"]
+    image, level = image_of(tree, "image"), image_of(tree, "level1")
     assert list(tree.children) == ["image", "level1"]
     assert dict(level.sizes) == {"T": 2, "C": 1, "Y": 550, "X": 650}
     np.testing.assert_array_equal(level.values, image.values[..., ::2, ::2])

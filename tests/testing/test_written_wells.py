@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.testing.written import CONTAINER_VERSIONS, chunks_of, pixels, written
 from xarray_nd2.testing import Plate, Well
 from xarray_nd2.testing.variant import lite_variant
+
+if TYPE_CHECKING:
+    from xarray_nd2.testing.variant import Tree
 
 WELLS, PLATE = "CustomData|WellPlateFrameInfoZJSON!", "CustomData|WellPlateDesc_0!"
 
@@ -39,7 +42,7 @@ def test_the_well_of_each_frame(version: tuple[int, int]) -> None:
         (2, "B03"),
         (3, "C12"),
     ]
-    described = {
+    described: Tree = {
         "name": "a plate",
         "rows": 4,
         "columns": 12,

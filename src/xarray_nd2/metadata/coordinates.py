@@ -12,7 +12,7 @@ from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
 from xarray_nd2.metadata.label import along
 from xarray_nd2.metadata.space import pixel_axes, pixel_size_um, position_axis, stage_position
 from xarray_nd2.metadata.time_axis import time_axis
-from xarray_nd2.metadata.times import acquired, first_frame_date, read_times
+from xarray_nd2.metadata.times import acquired, first_frame_date
 from xarray_nd2.metadata.wells import well_coordinates
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def read_coordinates(
     picture: Branch,
     planes: Sequence[PicturePlane],
     tables: FrameTables,
+    times: MeasuredTimes | None,
     present: NDArray[np.bool_],
 ) -> dict[str, Coordinate]:
     """Coordinates of the image.
@@ -73,6 +74,8 @@ def read_coordinates(
         Of the picture.
     tables : FrameTables
         What was recorded of each frame.
+    times : MeasuredTimes or None
+        What its table of times tells.
     present : ndarray of bool, shape (frames,)
         Which frames the file has.
 
@@ -81,7 +84,6 @@ def read_coordinates(
     dict of str to (dims, values, attrs)
         One for each dimension, and what else is known along the loops and channels.
     """
-    times = read_times(tables.times, present, picture)
     heights = recorded_heights(tables.stage, image.loops, present)
     axes = _loop_axes(dimensions, image, times, heights)
     coordinates = axes | channel_coordinates(image, planes)

@@ -10,9 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xarray_nd2.errors import ND2FormatError, ND2UnsupportedError
+from xarray_nd2.open.events import EVENT_CHUNKS, read_events
 from xarray_nd2.open.levels import embedded_levels, read_level
 from xarray_nd2.open.masks import LAYERS_CHUNK, TILED_LAYERS_CHUNK, read_masks
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
+from xarray_nd2.open.rois import ROIS_CHUNK, read_rois
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -75,6 +77,10 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
     possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
     if COLUMNS_CHUNK in opened.chunk_map.chunks:
         possible["recorded"] = read_recorded
+    if EVENT_CHUNKS & opened.chunk_map.chunks.keys():
+        possible["events"] = read_events
+    if ROIS_CHUNK in opened.chunk_map.chunks:
+        possible["rois"] = read_rois
     if LAYERS_CHUNK in opened.chunk_map.chunks or TILED_LAYERS_CHUNK in opened.chunk_map.chunks:
         possible["masks"] = read_masks
     for level in embedded_levels(opened):

@@ -21,6 +21,7 @@ from xarray_nd2.format.container import frame_name
 from xarray_nd2.testing.channel import Channel
 from xarray_nd2.testing.checks import raise_unless, raise_unless_one_of
 from xarray_nd2.testing.chunks import ChunkWriter
+from xarray_nd2.testing.events import event_chunk
 from xarray_nd2.testing.experiment import experiment
 from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
 from xarray_nd2.testing.levels import Levels, append_levels, stored_levels
@@ -29,6 +30,7 @@ from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.picture import julian_date, picture
 from xarray_nd2.testing.recorded import recorded_chunks
+from xarray_nd2.testing.rois import roi_chunk
 from xarray_nd2.testing.run import Run
 from xarray_nd2.testing.variant import lite_variant, variant_xml
 from xarray_nd2.testing.wells import Plate, well_chunks
@@ -39,10 +41,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from xarray_nd2.testing.events import Event
     from xarray_nd2.testing.experiment import Period, Point
     from xarray_nd2.testing.image import Image
     from xarray_nd2.testing.masks import MaskLayer
     from xarray_nd2.testing.recorded import ColumnValues, RecordedColumn
+    from xarray_nd2.testing.rois import Roi
     from xarray_nd2.testing.run import OfLoops
     from xarray_nd2.testing.variant import Tree
     from xarray_nd2.testing.wells import Well
@@ -76,6 +80,8 @@ def write_nd2(
     start: str | dt.datetime | np.datetime64 | None = None,
     timestamps: Sequence[float] | NDArray[Any] | None = None,
     recorded: Mapping[str, RecordedColumn | ColumnValues] | None = None,
+    events: Sequence[Event] | None = None,
+    rois: Sequence[Roi] | None = None,
     masks: Sequence[MaskLayer] = (),
     bits_significant: int | None = None,
     text_info: Mapping[str, str] | None = None,
@@ -153,6 +159,10 @@ def write_nd2(
     recorded : mapping of str to sequence, optional
         Recorded data: columns of one value a frame by their ID, such as ``X``, ``Y`` and ``Z`` for
         the stage in µm. They are stored as 64-bit floats, 32-bit integers or texts, as given.
+    events : sequence of Event, optional
+        What happened during the experiment.
+    rois : sequence of Roi, optional
+        Regions of interest. An empty list is what NIS-Elements writes of an image without any.
     masks : sequence of MaskLayer, optional
         Layers of masks.
     bits_significant : int, optional
@@ -287,6 +297,8 @@ def write_nd2(
         last["CustomData|AcqTimesCache!"] = times.tobytes()
     if recorded is not None:
         last |= recorded_chunks(recorded, image.frame_count)
+    last |= event_chunk(events, lite=lite)
+    last |= roi_chunk(rois, (image.sizes["Y"], image.sizes["X"]), lite=lite)
     last |= mask_chunks(masks, image.frame_count, image.sizes["Y"], image.sizes["X"])
     last |= well_chunks(wells, image.sizes)
     pyramid = stored_levels(image, levels, stored_components(components), absent)
