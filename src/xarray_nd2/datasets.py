@@ -11,8 +11,10 @@ from xarray.core import indexing
 
 from xarray_nd2.array import ND2BackendArray
 from xarray_nd2.format.layout import MISSING_OFFSET, FrameLayout
+from xarray_nd2.format.mask_planes import MaskPlanes
 from xarray_nd2.guard import REGIONS_ARE_SLOW, going_on_without, warn_user
 from xarray_nd2.io.urls import file_name
+from xarray_nd2.mask_array import ND2MaskArray
 from xarray_nd2.read.blocks import preferred_blocks
 
 if TYPE_CHECKING:
@@ -123,7 +125,12 @@ def _variable(
     values: Any,
     attrs: dict[str, Any],
 ) -> xr.Variable:
-    """A variable of values, or of pixels that are read on demand where they are a layout."""
+    """A variable of values, or of pixels that are read on demand where they are a layout or planes."""
+    if isinstance(values, MaskPlanes):
+        blocks = preferred_blocks(values.grid)
+        encoding = {"preferred_chunks": {dim: blocks[dim] for dim in dims}}
+        masks = ND2MaskArray(opened.source, values, options.max_concurrency)
+        return xr.Variable(dims, _lazy(masks), attrs, encoding)
     if not isinstance(values, FrameLayout):
         return xr.Variable(dims, values, attrs)
     array = ND2BackendArray(
@@ -133,7 +140,7 @@ def _variable(
     return xr.Variable(dims, _lazy(array), attrs, encoding)
 
 
-def _lazy(array: ND2BackendArray) -> indexing.LazilyIndexedArray:
+def _lazy(array: ND2BackendArray | ND2MaskArray) -> indexing.LazilyIndexedArray:
     lazy = indexing.LazilyIndexedArray
     with going_on_without(REGIONS_ARE_SLOW):
         from xarray_nd2.lazy_chain import LazyImage as lazy  # noqa: N813

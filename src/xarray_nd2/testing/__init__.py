@@ -11,6 +11,7 @@ from xarray_nd2.testing.events import Event, Stimulation
 from xarray_nd2.testing.faults import Fault
 from xarray_nd2.testing.http_server import RangeServer
 from xarray_nd2.testing.levels import Levels
+from xarray_nd2.testing.masks import MaskLayer
 from xarray_nd2.testing.recorded import RecordedColumn
 from xarray_nd2.testing.request_log import Request, RequestLog
 from xarray_nd2.testing.rois import Outline, Roi
@@ -24,6 +25,7 @@ __all__ = [
     "Fault",
     "Outline",
     "Levels",
+    "MaskLayer",
     "Plate",
     "RangeServer",
     "RecordedColumn",

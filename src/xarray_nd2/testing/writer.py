@@ -25,6 +25,7 @@ from xarray_nd2.testing.events import event_chunk
 from xarray_nd2.testing.experiment import experiment
 from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
 from xarray_nd2.testing.levels import Levels, append_levels, stored_levels
+from xarray_nd2.testing.masks import mask_chunks
 from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.picture import julian_date, picture
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from xarray_nd2.testing.events import Event
     from xarray_nd2.testing.experiment import Period, Point
     from xarray_nd2.testing.image import Image
+    from xarray_nd2.testing.masks import MaskLayer
     from xarray_nd2.testing.recorded import ColumnValues, RecordedColumn
     from xarray_nd2.testing.rois import Roi
     from xarray_nd2.testing.run import OfLoops
@@ -80,6 +82,7 @@ def write_nd2(
     recorded: Mapping[str, RecordedColumn | ColumnValues] | None = None,
     events: Sequence[Event] | None = None,
     rois: Sequence[Roi] | None = None,
+    masks: Sequence[MaskLayer] = (),
     bits_significant: int | None = None,
     text_info: Mapping[str, str] | None = None,
     row_alignment: int = 4,
@@ -160,6 +163,8 @@ def write_nd2(
         What happened during the experiment.
     rois : sequence of Roi, optional
         Regions of interest. An empty list is what NIS-Elements writes of an image without any.
+    masks : sequence of MaskLayer, optional
+        Layers of masks.
     bits_significant : int, optional
         Bits of a component that carry a value; all of them unless given.
     text_info : mapping of str to str, optional
@@ -294,6 +299,7 @@ def write_nd2(
         last |= recorded_chunks(recorded, image.frame_count)
     last |= event_chunk(events, lite=lite)
     last |= roi_chunk(rois, (image.sizes["Y"], image.sizes["X"]), lite=lite)
+    last |= mask_chunks(masks, image.frame_count, image.sizes["Y"], image.sizes["X"])
     last |= well_chunks(wells, image.sizes)
     pyramid = stored_levels(image, levels, stored_components(components), absent)
     before, after = (
