@@ -1,7 +1,7 @@
 """Nikon ND2 files as labelled, lazy xarray images, read by byte ranges from wherever they are.
 
-``xr.open_dataset(url, engine="nd2")`` opens them. This package gives what goes beyond that, and the
-exceptions that are raised.
+``xr.open_dataset(url, engine="nd2")`` opens them. This package gives what goes beyond that, loaded
+when it is first used, and the exceptions that are raised.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from xarray_nd2.errors import (
 
 if TYPE_CHECKING:
     from xarray_nd2.explanation import Explanation, WholeBlocks, explain
+    from xarray_nd2.ome.document import ome_metadata
     from xarray_nd2.read.link import Link
     from xarray_nd2.sampling.regions import regions
 
@@ -39,6 +40,7 @@ __all__ = [
     "WholeBlocks",
     "__version__",
     "explain",
+    "ome_metadata",
     "regions",
 ]
 
@@ -49,6 +51,7 @@ _MODULE_OF_NAME = {
     "Link": "read.link",
     "WholeBlocks": "explanation",
     "explain": "explanation",
+    "ome_metadata": "ome.document",
     "regions": "sampling.regions",
 }
 

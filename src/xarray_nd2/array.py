@@ -39,15 +39,18 @@ class ReadOnDemand(BackendArray, ABC):
     ----------
     source : ByteSource
         The opened file.
-    max_gap : int or None
-        Ranges up to this many bytes apart are merged; None for what is fastest.
+    dims : tuple of str
+        Names of the dimensions.
     max_concurrency : int
         Requests in flight.
+    adapts_to_link : bool
+        Whether what is read over depends on the link, and so on the process that reads.
     """
 
     source: ByteSource
-    max_gap: int | None
+    dims: tuple[str, ...]
     max_concurrency: int
+    adapts_to_link: bool
 
     @abstractmethod
     def read_cost(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadCost:
@@ -87,6 +90,8 @@ class ND2BackendArray(ReadOnDemand):
         self.max_gap = max_gap
         self.max_concurrency = max_concurrency
         self.missing_frames = missing_frames
+        self.dims = layout.dims
+        self.adapts_to_link = max_gap is None
         self.shape = layout.shape
         self.dtype = layout.dtype
 

@@ -204,8 +204,8 @@ class _Parts:
         self._links.setdefault(name, (self._link or array.source.link, array.max_concurrency))
         self._needed += cost.bytes_needed
         self._reads += 1
-        fixed = array.max_gap is not None
-        self._exact &= cost.exact and (fixed or (by_this_process and self._link is None))
+        as_here = by_this_process and self._link is None
+        self._exact &= cost.exact and (as_here or not array.adapts_to_link)
 
     def explanation(self, whole: Iterable[WholeBlocks]) -> Explanation:
         """The sum."""

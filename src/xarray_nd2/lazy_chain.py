@@ -29,6 +29,7 @@ from xarray_nd2.array import ND2BackendArray, ReadOnDemand, key_as_arrays
 if TYPE_CHECKING:
     from xarray.core.indexing import ExplicitIndexer
 
+
 _WITHOUT_KEY = (ImplicitToExplicitIndexingAdapter, CopyOnWriteArray, MemoryCachedArray)
 _WITH_KEY = (LazilyIndexedArray, LazilyVectorizedIndexedArray)
 
@@ -65,7 +66,7 @@ def lazily_kept(array: ReadOnDemand) -> MemoryCachedArray:
 def find_nd2_array(data: Any) -> tuple[ND2BackendArray, ExplicitIndexer | None] | None:
     """The image of an ND2 file that lazy data selects from, and what it selects.
 
-    As `find_read_on_demand`, but None for regions and other arrays that are read on demand.
+    As `find_read_on_demand`, but None for masks, regions and what else is read on demand.
     """
     found = find_read_on_demand(data)
     if found is None or not isinstance(found[0], ND2BackendArray):
@@ -74,7 +75,7 @@ def find_nd2_array(data: Any) -> tuple[ND2BackendArray, ExplicitIndexer | None] 
 
 
 def find_read_on_demand(data: Any) -> tuple[ReadOnDemand, ExplicitIndexer | None] | None:
-    """The array of an ND2 file that lazy data selects from, and what it selects.
+    """The array in an ND2 file that lazy data selects from, and what it selects.
 
     Parameters
     ----------

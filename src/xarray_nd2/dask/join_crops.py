@@ -40,7 +40,7 @@ from xarray_nd2.dask.tasks import (
     tasks_by_key,
     wanted_keys,
 )
-from xarray_nd2.lazy_chain import find_nd2_array
+from xarray_nd2.lazy_chain import find_read_on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -66,7 +66,7 @@ def join_crops(dsk: Any, keys: Any) -> Graph | None:
     dict or None
         Tasks that give the same and read less; None if there are none.
     """
-    if not any(find_nd2_array(held) for held in held_objects(dsk)):
+    if not any(find_read_on_demand(held) for held in held_objects(dsk)):
         return None
     wanted = wanted_keys(keys)
     graph = push_crops(tasks_by_key(dsk, wanted), wanted)
@@ -281,18 +281,18 @@ def crop_chain_of_block(task: Any, graph: Graph) -> CropChain | None:
 
 
 def _dims_of_nd2(array: Any) -> list[str] | None:
-    """Dimensions of a lazy image; None if it is of no ND2 file.
+    """Dimensions of an array that is read on demand; None if it is of no ND2 file.
 
-    They are unknown, and the list empty, where the image was indexed by arrays that belong together
-    before it was cut into blocks.
+    They are unknown, and the list empty, where they were indexed by arrays that belong together
+    before they were cut into blocks.
     """
-    found = find_nd2_array(array)
+    found = find_read_on_demand(array)
     if found is None:
         return None
-    image, key = found
+    in_file, key = found
     if key is None or isinstance(key, indexing.VectorizedIndexer):
         return []
-    parts = zip(image.layout.dims, key.tuple, strict=True)
+    parts = zip(in_file.dims, key.tuple, strict=True)
     return [dim for dim, part in parts if not isinstance(part, (int, np.integer))]
 
 

@@ -20,7 +20,7 @@ from xarray_nd2.dask.tasks import (
     tasks_by_key,
     wanted_keys,
 )
-from xarray_nd2.lazy_chain import find_nd2_array, find_read_on_demand
+from xarray_nd2.lazy_chain import find_read_on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ def blocks_read_whole(collection: Any) -> Iterator[WholeBlock]:
         Nothing of it is computed.
     """
     dsk = collection.__dask_graph__()
-    if not any(find_nd2_array(held) for held in held_objects(dsk)):
+    if not any(find_read_on_demand(held) for held in held_objects(dsk)):
         return
     wanted = wanted_keys(collection.__dask_keys__())
     graph = push_crops(tasks_by_key(dsk, wanted), wanted)

@@ -79,7 +79,7 @@ class RegionsArray(ReadOnDemand):
         self.shape = (table.count, *(sizes[dim] for dim in self.dims[1:]))
         self.dtype = part.array.dtype
         self.source = part.array.source
-        self.max_gap = part.array.max_gap
+        self.adapts_to_link = part.array.adapts_to_link
         self.max_concurrency = part.array.max_concurrency
 
     def of_rows(self, rows: slice) -> RegionsArray:

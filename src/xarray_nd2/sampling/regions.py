@@ -148,7 +148,7 @@ def _in_blocks(array: RegionsArray, count: int) -> Any:
     name = tokenize(
         array.source.identity or uuid4().hex,
         *(array.part.positions, table.loops, table.first, table.size),
-        *(str(array.fill), array.max_gap, count),
+        *(str(array.fill), array.part.array.max_gap, count),
     )
     blocks = []
     for start in range(0, table.count, count) or [0]:
