@@ -1,7 +1,7 @@
 """Nikon ND2 files as labelled, lazy xarray images, read by byte ranges from wherever they are.
 
-``xr.open_dataset(url, engine="nd2")`` is all there is to call. This package gives the exceptions that it
-raises, and `trace`, which tells what was read.
+``xr.open_dataset(url, engine="nd2")`` is all there is to call for an image. Importing this package
+gives the exceptions that it raises, and functions that are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from xarray_nd2.errors import (
 )
 
 if TYPE_CHECKING:
+    from xarray_nd2.ome.document import ome_metadata
     from xarray_nd2.traces import trace
 
 __version__ = "0.1.0"
@@ -33,18 +34,22 @@ __all__ = [
     "ND2SourceError",
     "ND2UnsupportedError",
     "__version__",
+    "ome_metadata",
     "trace",
 ]
 
-_MODULE_OF_FUNCTION = {"trace": "xarray_nd2.traces"}
+# So that importing this package stays light.
+_MODULE_OF_FUNCTION = {
+    "ome_metadata": "xarray_nd2.ome.document",
+    "trace": "xarray_nd2.traces",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is more than exceptions when it is asked for, so that these cost nothing more."""
     if name not in _MODULE_OF_FUNCTION:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULE_OF_FUNCTION[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF_FUNCTION})
+    return sorted({*globals(), *__all__})
