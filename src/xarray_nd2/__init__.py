@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xarray_nd2.ome.document import ome_metadata
     from xarray_nd2.read.link import Link
     from xarray_nd2.sampling.regions import regions
+    from xarray_nd2.traces import trace
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "explain",
     "ome_metadata",
     "regions",
+    "trace",
 ]
 
 # Imported when they are first used, so that importing the package, as every process does that
@@ -53,6 +55,7 @@ _MODULE_OF_NAME = {
     "explain": "explanation",
     "ome_metadata": "ome.document",
     "regions": "sampling.regions",
+    "trace": "traces",
 }
 
 

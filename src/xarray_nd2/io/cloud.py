@@ -12,26 +12,28 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from xarray_nd2.io import s3_options
 from xarray_nd2.io.azure_urls import MAX_CONNECTIONS, AzureSigner
-from xarray_nd2.io.failures import is_absence, is_transient, status_of
+from xarray_nd2.io.failures import header_of, is_absence, is_transient, status_of
 from xarray_nd2.io.http import NOT_ENCODED, answer_over_http, max_connections_of
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody
 from xarray_nd2.io.redirects import GetRequest
 from xarray_nd2.io.s3_urls import S3Signer
 from xarray_nd2.io.signed_urls import SignedObject
-from xarray_nd2.io.transport import StreamedAnswer, StreamTransport
+from xarray_nd2.io.transport import StreamedAnswer, StreamTransport, slice_of
+from xarray_nd2.io.watch import watch_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xarray_nd2.io.answers import Part
     from xarray_nd2.io.patience import Patience
+    from xarray_nd2.io.watch import NoWatch
 
 _BLOCK_BYTES: Final = 256 * 1024  # of a body, taken at once
 MAX_SIGNATURES: Final = 2  # for one request: one, and another where the one may have ended
 
 
 async def _ask_by_url(
-    signed: SignedObject, range_header: str
+    signed: SignedObject, range_header: str, watch: NoWatch
 ) -> tuple[StreamedAnswer | None, bool]:
     """Answer to a request by a signed URL.
 
@@ -54,11 +56,12 @@ async def _ask_by_url(
         if url is None:
             break
         try:
-            answer = await answer_over_http(url.get(headers))
+            answer = await answer_over_http(url.get(headers, watch))
         except Exception as error:
             if is_transient(error) or is_absence(error) or status_of(error) == 416:
                 raise
             was_refused = True
+            watch.end(error)
             signed.forget(url)
             if not url.was_accepted:
                 break  # another one would be no better
@@ -83,15 +86,15 @@ class S3Transport(StreamTransport):
     async def _max_connections(self) -> int:
         return s3_options.max_connections(self._fs)
 
-    async def _ask(self, range_header: str) -> StreamedAnswer:
-        answer, was_refused = await _ask_by_url(self._signed, range_header)
+    async def _ask(self, range_header: str, watch: NoWatch) -> StreamedAnswer:
+        answer, was_refused = await _ask_by_url(self._signed, range_header, watch)
         if answer is None:
-            answer = await self._ask_client(range_header)
+            answer = await self._ask_client(range_header, watch)
             if was_refused:
                 self._signed.leave_to_client()
         return answer
 
-    async def _ask_client(self, range_header: str) -> StreamedAnswer:
+    async def _ask_client(self, range_header: str, watch: NoWatch) -> StreamedAnswer:
         """Answer to the client, whose word is the last."""
         from botocore.exceptions import ClientError
         from s3fs.errors import translate_boto_error
@@ -100,19 +103,25 @@ class S3Transport(StreamTransport):
         client = await self._fs.get_s3(self._bucket)
         asked = s3_options.asked_arguments(self._fs, self._version)
         arguments = s3_options.arguments_of_get(client, asked)
+        watch.begin()
         try:
             response = await client.get_object(
                 **arguments, Bucket=self._bucket, Key=self._key, Range=range_header
             )
         except ClientError as error:
+            watch.receives(partial(int, header_of(error, "content-length") or 0))
             raise translate_boto_error(error) from error
         told = response["ResponseMetadata"]
         body = response["Body"]
         # The headers as they came, where one may be repeated.
-        headers = getattr(getattr(body, "raw_stream", None), "headers", told["HTTPHeaders"])
+        raw = getattr(body, "raw_stream", None)
+        headers = getattr(raw, "headers", told["HTTPHeaders"])
         blocks = body.iter_chunks(_BLOCK_BYTES)
         close = partial(body.__aexit__, None, None, None)
-        return StreamedAnswer(told["HTTPStatusCode"], headers, blocks, close)
+        answer = StreamedAnswer(told["HTTPStatusCode"], headers, blocks, close)
+        stream = getattr(raw, "content", None)  # of aiohttp, which sees more than is taken
+        watch.receives(lambda: getattr(stream, "total_bytes", answer.received))
+        return answer
 
 
 class GCSTransport(StreamTransport):
@@ -141,12 +150,12 @@ class GCSTransport(StreamTransport):
         await self._fs._set_session()  # noqa: SLF001
         return self._fs.session
 
-    async def _ask(self, range_header: str) -> StreamedAnswer:
+    async def _ask(self, range_header: str, watch: NoWatch) -> StreamedAnswer:
         session = await self._session()
         credentials: dict[str, str] = {}
         self._fs.credentials.apply(credentials)
         headers = {"Range": range_header} | NOT_ENCODED
-        return await answer_over_http(self._request.send(session, headers, credentials))
+        return await answer_over_http(self._request.send(session, headers, credentials, watch))
 
 
 class _ClientReadsError(Exception):
@@ -173,8 +182,8 @@ class AzureTransport(StreamTransport):
     async def _max_connections(self) -> int:
         return MAX_CONNECTIONS
 
-    async def _ask(self, range_header: str) -> StreamedAnswer:
-        answer, was_refused = await _ask_by_url(self._signed, range_header)
+    async def _ask(self, range_header: str, watch: NoWatch) -> StreamedAnswer:
+        answer, was_refused = await _ask_by_url(self._signed, range_header, watch)
         if answer is None:
             raise _ClientReadsError(was_refused=was_refused)
         return answer
@@ -195,18 +204,21 @@ class AzureTransport(StreamTransport):
         """Answer to the client, whose word is the last; it has read the body when it answers."""
         version = {"version_id": self._version} if self._version else {}
         answer = _AzureAnswer()
-        async with patience.attempt(lambda: answer.received):
-            client = self._fs.service_client.get_blob_client(self._container, self._blob)
-            async with client:
-                # Who calls this tries again, and with patience.
-                stream = await client.download_blob(
-                    start, count, raw_response_hook=answer.see, retry_total=0, **version
-                )
-                body = ReceivedBody(count)
-                body.add(await stream.readall())
-        extent = self._extent(answer.status, answer.headers, start, count)
-        body.check(extent)
-        return body.as_part(extent, answer.first_byte)
+        with watch_of(patience, *slice_of(start, count)) as watch:
+            async with patience.attempt(lambda: answer.received):
+                client = self._fs.service_client.get_blob_client(self._container, self._blob)
+                watch.begin()
+                watch.receives(lambda: answer.received)
+                async with client:
+                    # Who calls this tries again, and with patience.
+                    stream = await client.download_blob(
+                        start, count, raw_response_hook=answer.see, retry_total=0, **version
+                    )
+                    body = ReceivedBody(count)
+                    body.add(await stream.readall())
+            extent = self._extent(answer.status, answer.headers, start, count)
+            body.check(extent)
+            return body.as_part(extent, answer.first_byte)
 
     async def read_last(self, count: int, patience: Patience) -> Part | None:  # noqa: ARG002
         return None

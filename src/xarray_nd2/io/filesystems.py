@@ -20,10 +20,13 @@ from xarray_nd2.io.open_while_read import OpenWhileRead
 from xarray_nd2.io.patience import Patience
 from xarray_nd2.io.process import in_read_thread, this_process
 from xarray_nd2.io.transport import FileTransport, unattended_task
+from xarray_nd2.io.watch import watch_of
 from xarray_nd2.read.coalesce import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from xarray_nd2.io.watch import NoWatch
 
 T = TypeVar("T")
 
@@ -43,16 +46,21 @@ class AsyncTransport(FileTransport):
     # documented for use on the filesystem's own loop, where `cat_file` and `info` would block.
 
     async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
-        async with patience.attempt(unseen_bytes=stop - start):
-            data: bytes = await self._fs._cat_file(  # noqa: SLF001
-                self._path, start=start, end=stop
-            )
+        with watch_of(patience, start, stop) as watch:
+            async with patience.attempt(unseen_bytes=stop - start):
+                watch.begin()
+                data: bytes = await self._fs._cat_file(  # noqa: SLF001
+                    self._path, start=start, end=stop
+                )
+                watch.receives(lambda: len(data))
         return data
 
     async def _info(self, patience: Patience) -> Any:
         self._fs.invalidate_cache(self._path)
-        async with patience.attempt():
-            return await self._fs._info(self._path)  # noqa: SLF001
+        with watch_of(patience) as watch:
+            async with patience.attempt():
+                watch.begin()
+                return await self._fs._info(self._path)  # noqa: SLF001
 
 
 class _BlockingTransport(FileTransport):
@@ -101,6 +109,7 @@ class _Asked:
     start: int
     stop: int
     result: asyncio.Future[bytes | Exception]
+    watch: NoWatch
     began: float = 0.0  # when it was its turn
 
 
@@ -122,15 +131,17 @@ class QueueTransport(_BlockingTransport):
     async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
         # No attempt is begun here: a cache may have all of a large file to download.
         self._max_silence_seconds = patience.attempt_seconds
-        asked = _Asked(start, stop, self.loop.create_future())
-        self._queue.append(asked)
-        if self._draining is None or self._draining.done():
-            self._draining = unattended_task(self.loop, self._drain())
-        result = await asked.result
-        if isinstance(result, Exception):
-            patience.spend(time.monotonic() - asked.began)
-            raise result
-        return result
+        with watch_of(patience, start, stop) as watch:
+            asked = _Asked(start, stop, self.loop.create_future(), watch)
+            self._queue.append(asked)
+            if self._draining is None or self._draining.done():
+                self._draining = unattended_task(self.loop, self._drain())
+            result = await asked.result
+            if isinstance(result, Exception):
+                patience.spend(time.monotonic() - asked.began)
+                raise result
+            watch.receives(lambda: len(result))
+            return result
 
     async def _drain(self) -> None:
         # No reader does it, for one that is cancelled must not take others along.
@@ -144,6 +155,7 @@ class QueueTransport(_BlockingTransport):
         ranges = [(asked.start, asked.stop) for asked in queue]
         for asked in queue:
             asked.began = time.monotonic()
+            asked.watch.begin()
         results: list[bytes | Exception]
         try:
             results = await in_read_thread(
@@ -198,7 +210,9 @@ class QueueTransport(_BlockingTransport):
         async with self._turn:
             began = time.monotonic()
             try:
-                return await in_read_thread(self._connected, self._describe)
+                with watch_of(patience) as watch:
+                    watch.begin()
+                    return await in_read_thread(self._connected, self._describe)
             except Exception:
                 patience.spend(time.monotonic() - began)
                 raise
@@ -244,8 +258,12 @@ class SMBTransport(_BlockingTransport):
         self._file = OpenWhileRead(lambda: self._connected(self._open))
 
     async def _read(self, start: int, stop: int, patience: Patience) -> bytes:
-        async with patience.attempt(unseen_bytes=stop - start), self._file.opened() as file:
-            return await in_read_thread(_read_share, file, start, stop)
+        with watch_of(patience, start, stop) as watch:
+            async with patience.attempt(unseen_bytes=stop - start), self._file.opened() as file:
+                watch.begin()
+                data = await in_read_thread(_read_share, file, start, stop)
+                watch.receives(lambda: len(data))
+        return data
 
     def _open(self) -> Any:
         # Unless told otherwise, others may read, write and delete it meanwhile: without that, a
@@ -254,8 +272,10 @@ class SMBTransport(_BlockingTransport):
         return self._fs.open(self._path, "rb", block_size=0, share_access=share_access)
 
     async def _info(self, patience: Patience) -> Any:
-        async with patience.attempt():
-            return await in_read_thread(self._connected, lambda: self._fs.info(self._path))
+        with watch_of(patience) as watch:
+            async with patience.attempt():
+                watch.begin()
+                return await in_read_thread(self._connected, lambda: self._fs.info(self._path))
 
     def _connect_again(self, error: Exception) -> bool:
         from smbprotocol.exceptions import SMBException, SMBOSError, SMBResponseException

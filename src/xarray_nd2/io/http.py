@@ -14,8 +14,10 @@ from xarray_nd2.io.answers import Part
 from xarray_nd2.io.failures import BrokenOffError, StatusError
 from xarray_nd2.io.process import in_read_thread
 from xarray_nd2.io.range_response import ReceivedBody, check_status, parse_range_response
+from xarray_nd2.io.recorder import OUTCOME_REDIRECT
 from xarray_nd2.io.redirects import MAX_REDIRECTS, GetRequest, origin_of
-from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport
+from xarray_nd2.io.transport import ObjectTransport, StreamedAnswer, StreamTransport, slice_of
+from xarray_nd2.io.watch import watch_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.io.answers import ObjectFacts
     from xarray_nd2.io.patience import Patience
+    from xarray_nd2.io.watch import NoWatch
 
 MAX_WHOLE_FILE_BYTES: Final = 8 * 1024 * 1024  # worth reading where there are no ranges
 # Encoded bytes have no ranges.
@@ -65,10 +68,11 @@ class HTTPTransport(StreamTransport):
     async def _max_connections(self) -> int:
         return max_connections_of(await self._fs.set_session())
 
-    async def _ask(self, range_header: str) -> StreamedAnswer:
+    async def _ask(self, range_header: str, watch: NoWatch) -> StreamedAnswer:
         session = await self._fs.set_session()
         headers = {"Range": range_header} | NOT_ENCODED
-        return await answer_over_http(self._request.send(session, headers, self._user_headers))
+        asking = self._request.send(session, headers, self._user_headers, watch)
+        return await answer_over_http(asking)
 
     async def _instead(
         self, answer: StreamedAnswer, asked: float, start: int | None, count: int
@@ -169,12 +173,15 @@ class WebDAVTransport(ObjectTransport):
         self, range_header: str, start: int | None, count: int, patience: Patience
     ) -> Part:
         body, given_up = ReceivedBody(count), threading.Event()
-        try:
-            async with patience.attempt(lambda: body.size):
-                read = partial(self._get_blocking, range_header, start, count, body, given_up)
-                return await in_read_thread(read)
-        finally:
-            given_up.set()
+        with watch_of(patience, *slice_of(start, count)) as watch:
+            try:
+                async with patience.attempt(lambda: body.size):
+                    read = partial(
+                        self._get_blocking, range_header, start, count, body, given_up, watch
+                    )
+                    return await in_read_thread(read)
+            finally:
+                given_up.set()
 
     def _get_blocking(
         self,
@@ -183,12 +190,13 @@ class WebDAVTransport(ObjectTransport):
         count: int,
         body: ReceivedBody,
         given_up: threading.Event,
+        watch: NoWatch,
     ) -> Part:
         import httpx
 
         extent = None
         try:
-            with self._answer({"Range": range_header} | NOT_ENCODED) as response:
+            with self._answer({"Range": range_header} | NOT_ENCODED, watch) as response:
                 answer = response.status_code, response.headers
                 check_status(response.status_code, response.reason_phrase, response.headers)
                 first_byte = time.monotonic()
@@ -207,7 +215,7 @@ class WebDAVTransport(ObjectTransport):
         return body.as_part(extent, first_byte)
 
     @contextmanager
-    def _answer(self, headers: dict[str, str]) -> Iterator[Any]:
+    def _answer(self, headers: dict[str, str], watch: NoWatch) -> Iterator[Any]:
         """Answer to a GET request; to another origin only its `headers` go along."""
         import httpx
 
@@ -215,7 +223,9 @@ class WebDAVTransport(ObjectTransport):
         request = client.build_request("GET", self._url, headers=headers)
         options: dict[str, Any] = {}
         for _ in range(1 + MAX_REDIRECTS):
+            watch.begin()
             response = client.send(request, stream=True, follow_redirects=False, **options)
+            watch.receives(partial(getattr, response, "num_bytes_downloaded"))
             following = response.next_request
             if following is None:
                 try:
@@ -224,6 +234,7 @@ class WebDAVTransport(ObjectTransport):
                     response.close()
                 return
             response.close()
+            watch.end(OUTCOME_REDIRECT)
             if options or origin_of(following.url) != origin_of(request.url):
                 # Made by itself, it has nothing of the client; nor have those that come of it.
                 following = httpx.Request("GET", following.url, headers=headers)

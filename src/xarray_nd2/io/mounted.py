@@ -23,6 +23,7 @@ from xarray_nd2.io.failures import ShareError
 from xarray_nd2.io.local import facts_of_status
 from xarray_nd2.io.open_while_read import OpenWhileRead
 from xarray_nd2.io.process import in_read_thread
+from xarray_nd2.io.watch import watch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from xarray_nd2.io.answers import ObjectFacts
     from xarray_nd2.io.mounts import Mount
     from xarray_nd2.io.patience import Patience
+    from xarray_nd2.io.watch import NoWatch
 
 READ_PIECE_BYTES: Final = 128 * 1024
 """Read by one call: as much as Linux asks a server for, and so little that slow is not silent."""
@@ -59,7 +61,8 @@ class MountedFile:
         self._file = OpenWhileRead(lambda: _OpenFile(Path(path), keeps_inodes=mount.keeps_inodes))
 
     async def stat(self, patience: Patience) -> ObjectFacts:
-        with _share_errors():
+        with _share_errors(), watch_of(patience) as watch:
+            watch.begin()
             async with patience.attempt(), self._file.opened() as file:
                 return file.facts
 
@@ -73,14 +76,20 @@ class MountedFile:
         patience: Patience,
         pinned: ObjectFacts | None = None,  # noqa: ARG002
     ) -> Part:
-        return await self._read(lambda _: (start, stop), patience)
+        with watch_of(patience, start, stop) as watch:
+            return await self._read(lambda _: (start, stop), patience, watch)
 
     async def read_last(self, count: int, patience: Patience) -> Part | None:
-        return await self._read(lambda size: (max(0, size - count), size), patience)
+        with watch_of(patience, -count) as watch:
+            return await self._read(lambda size: (max(0, size - count), size), patience, watch)
 
-    async def _read(self, place: Callable[[int], tuple[int, int]], patience: Patience) -> Part:
+    async def _read(
+        self, place: Callable[[int], tuple[int, int]], patience: Patience, watch: NoWatch
+    ) -> Part:
         """Read a range that depends on the size of the file."""
         progress = _Progress()
+        watch.begin()
+        watch.receives(lambda: progress.received)
         with _share_errors():
             async with patience.attempt(lambda: progress.received), self._file.opened() as file:
                 start, stop = place(file.facts.size)

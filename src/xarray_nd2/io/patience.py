@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from xarray_nd2.io.secrets import NamedFile
+
 PATIENCE_SECONDS: Final = 90.0
 """Without sufficient progress after which a range is given up, unless the caller says otherwise."""
 
@@ -34,11 +36,23 @@ class Patience:
     ----------
     seconds : float
         To begin with, and again after any progress.
+    file : NamedFile, optional
+        That the range is of, for what is told of its attempts.
+
+    Attributes
+    ----------
+    attempt_number : int
+        Of the attempt that is made now; the first is 1.
     """
 
-    __slots__ = ("_idle_seconds", "_new_bytes", "_seconds", "_spent_seconds")
+    __slots__ = (
+        *("_idle_seconds", "_new_bytes", "_seconds", "_spent_seconds"),
+        *("attempt_number", "file"),
+    )
 
-    def __init__(self, seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, seconds: float = PATIENCE_SECONDS, file: NamedFile | None = None) -> None:
+        self.file = file
+        self.attempt_number = 1
         self._seconds = seconds
         self._spent_seconds = 0.0
         self._idle_seconds = 0.0  # at the end of the last attempt

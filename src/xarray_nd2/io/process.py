@@ -9,6 +9,7 @@ import asyncio
 import functools
 import os
 import threading
+import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary, finalize
 
+from xarray_nd2.io.recorder import Recorder
 from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+    from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 
     from xarray_nd2.io.mounts import Mount
 
@@ -54,6 +56,13 @@ class Process:
         Inflated frames.
     mounts : dict
         Where folders and links are mounted, as far as that is known; see `keep_mount`.
+    recorders : mapping of str to Recorder
+        Of the traces that are on, by their names; see `start_recording`. It is replaced and never
+        changed, so that it can be gone through at any time.
+    session_traces : mapping
+        For each session of aiohttp what sees requests that it sends anew.
+    token : str
+        Tells this process from all others, on any machine.
     warned_of : set of str
         What was warned of once and is not to be warned of again.
     """
@@ -65,6 +74,9 @@ class Process:
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
         self.mounts: dict[str, Mount] = {}
+        self.recorders: Mapping[str, Recorder] = {}
+        self.session_traces: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self.token = uuid.uuid4().hex
         self.warned_of: set[str] = set()
         self._beside: dict[int, Any] = {}
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, Slots] = WeakKeyDictionary()
@@ -100,6 +112,27 @@ class Process:
     def keep_mount(self, path: str, mount: Mount) -> None:
         """Keep where a path is mounted, and forget the oldest of too many."""
         self._keep(self.mounts, path, mount, MAX_KNOWN_MOUNTS)
+
+    def start_recording(self, name: str) -> Recorder:
+        """Record for a trace; once, however many of its users are in this process."""
+        with self._lock:
+            recorder = self.recorders.get(name) or Recorder()
+            recorder.users += 1
+            self.recorders = {**self.recorders, name: recorder}
+        return recorder
+
+    def stop_recording(self, name: str) -> None:
+        """Record no more for a trace, once all of its users have said so."""
+        with self._lock:
+            recorder = self.recorders.get(name)
+            if recorder is None:
+                return
+            recorder.users -= 1
+            if not recorder.users:
+                recorder.end()
+                self.recorders = {
+                    other: kept for other, kept in self.recorders.items() if other != name
+                }
 
     def _keep(self, kept: dict[Any, Any], key: Hashable, value: object, limit: int) -> None:
         with self._lock:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import urllib.request
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.io.failures import StatusError
+from xarray_nd2.io.recorder import OUTCOME_REDIRECT
+from xarray_nd2.io.resends import get_watched
+from xarray_nd2.io.watch import NOT_WATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
     import httpx
     from aiohttp import ClientResponse, ClientSession
     from yarl import URL
+
+    from xarray_nd2.io.watch import NoWatch
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 10
@@ -63,7 +69,11 @@ class GetRequest:
         } | _DECIDED_HERE
 
     async def send(
-        self, session: ClientSession, headers: Mapping[str, str], user_headers: Mapping[str, str]
+        self,
+        session: ClientSession,
+        headers: Mapping[str, str],
+        user_headers: Mapping[str, str],
+        watch: NoWatch = NOT_WATCHED,
     ) -> ClientResponse:
         """Send the request, and return the answer from where its redirects lead.
 
@@ -75,6 +85,8 @@ class GetRequest:
             Of this request, for any server.
         user_headers : mapping
             For the origin of the URL.
+        watch : NoWatch
+            Is told of each request.
 
         Raises
         ------
@@ -91,14 +103,17 @@ class GetRequest:
         options, at = self._options, self._url
         is_home = True
         for _ in range(1 + MAX_REDIRECTS):
+            watch.begin()
             if is_home:
-                response = await session.get(at, headers=at_home, **options)
+                response = await get_watched(session, at, at_home, options, watch)
             else:
-                response = await self._send_elsewhere(session, at, headers)
+                response = await self._send_elsewhere(session, at, headers, watch)
+            watch.receives(partial(getattr, response.content, "total_bytes"))
             location = response.headers.get("Location")
             if response.status not in REDIRECT_STATUSES or not location or not self._follows:
                 return response
             response.release()
+            watch.end(OUTCOME_REDIRECT)
             user, password = at.user, at.password
             try:
                 at = at.join(URL(location))
@@ -116,7 +131,7 @@ class GetRequest:
         )
 
     async def _send_elsewhere(
-        self, session: ClientSession, url: URL, headers: Mapping[str, str]
+        self, session: ClientSession, url: URL, headers: Mapping[str, str], watch: NoWatch
     ) -> ClientResponse:
         """Send by a session that shares connections with the user's, and nothing else."""
         import aiohttp
@@ -130,7 +145,7 @@ class GetRequest:
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as bare:
-            return await bare.get(url, headers=headers, **options)
+            return await get_watched(bare, url, headers, options, watch)
 
 
 def proxy_of_environment(url: URL) -> str | None:

@@ -18,6 +18,7 @@ from xarray_nd2.io.failures import (
     is_transient,
     is_unlikely_to_pass,
 )
+from xarray_nd2.io.watch import count_retry, warn_of_retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -73,6 +74,7 @@ async def read_fully(
     futile = most = 0  # attempts since there were more bytes than ever before
     for attempt in range(1, 1 + MAX_ATTEMPTS + (stop - start) // BYTES_PER_ATTEMPT):
         failed: Exception | None = None
+        patience.attempt_number = attempt
         try:
             pieces.add(await transport.read(start + pieces.size, stop, patience, pinned))
         except BrokenOffError as error:
@@ -95,7 +97,8 @@ async def read_fully(
             if pieces.part is not None:
                 return pieces.part
             raise OSError("the store answers with one version of the object and another in turns")
-        await patience.pause(pause_seconds)
+        warn_of_retry(patience, failed, pause_seconds, (start, stop))
+        await _pause(patience, pause_seconds)
     raise EOFError(f"{pieces.size} bytes came for {start}-{stop}")
 
 
@@ -110,6 +113,7 @@ async def persistently(ask: Callable[[Patience], Awaitable[T]], patience: Patien
         What `ask` raised, where asking again cannot help.
     """
     for attempt in itertools.count(1):
+        patience.attempt_number = attempt
         try:
             return await ask(patience)
         except Exception as error:
@@ -118,8 +122,14 @@ async def persistently(ask: Callable[[Patience], Awaitable[T]], patience: Patien
             pause_seconds = _next_pause_seconds(patience, error, attempt)
             if pause_seconds is None:
                 raise GivenUpError(attempt, patience.spent_seconds) from error
-        await patience.pause(pause_seconds)
+            warn_of_retry(patience, error, pause_seconds)
+        await _pause(patience, pause_seconds)
     raise AssertionError
+
+
+async def _pause(patience: Patience, seconds: float) -> None:
+    await patience.pause(seconds)
+    count_retry(seconds)
 
 
 def _next_pause_seconds(patience: Patience, failed: Exception | None, futile: int) -> float | None:

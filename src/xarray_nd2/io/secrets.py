@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from xarray_nd2.io.urls import has_scheme, links_of
@@ -22,6 +22,17 @@ _SECRET_OPTION = re.compile(
     re.IGNORECASE,
 )
 _MIN_SECRET_CHARACTERS = 3  # less would take words apart
+
+
+class NamedFile(Protocol):
+    """A file as users see it in messages."""
+
+    @property
+    def name(self) -> str:
+        """URL or path, without secrets."""
+
+    def hide(self, text: str) -> str:
+        """Remove from a text what may be a secret, that of this file included."""
 
 
 def public_url(target: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
     from xarray_nd2.io.redirects import GetRequest
+    from xarray_nd2.io.watch import NoWatch
 
 VALID_SECONDS: Final = 1800  # of a URL, as the store is told
 USED_SECONDS: Final = 300.0
@@ -66,9 +67,10 @@ class SignedURL:
         """Whether it needs no new signature; it does after the clock was set back."""
         return 0 <= time.time() - self.signed_at < self.used_seconds
 
-    async def get(self, headers: Mapping[str, str]) -> ClientResponse:
+    async def get(self, headers: Mapping[str, str], watch: NoWatch) -> ClientResponse:
         """Answer to a request with these headers as well; redirects are not followed."""
-        return await self.request.send(await self.http.set_session(), headers, self.headers)
+        session = await self.http.set_session()
+        return await self.request.send(session, headers, self.headers, watch)
 
 
 class SignedObject:

@@ -26,6 +26,7 @@ from xarray_nd2.io.retry import persistently, read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
 from xarray_nd2.io.urls import host_of
+from xarray_nd2.io.watch import count_local
 from xarray_nd2.read.link import DEFAULT_LINKS, AnswerTimes
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class ByteSource:
                 facts = transport.stat()
                 with transport.reader() as read:
                     first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
+                count_local(((0, len(first)), (0, len(last))))
             else:
                 facts, first, last = _wait_for(transport.loop, self._begin(transport, head, tail))
             if (len(first), len(last)) != (min(head, facts.size), min(tail, facts.size)):
@@ -276,6 +278,7 @@ class ByteSource:
                 list(this_process().decode_threads.map(read_in_order, shares))
             else:
                 read_in_order(work)
+            count_local(place for _, place in work)
 
     async def _confirm(self, transport: Transport) -> None:
         with self._reading("looking at the file"):
@@ -331,7 +334,7 @@ class ByteSource:
         return part
 
     def _patience(self) -> Patience:
-        return Patience(self.patience_seconds)
+        return Patience(self.patience_seconds, self)
 
     def _transport(self) -> Transport | DirectTransport:
         with self._reading("connecting"):
@@ -344,9 +347,10 @@ class ByteSource:
 
     def _reading(self, where: str | tuple[int, int]) -> nd2_errors:
         """Context that makes errors of this file of whatever goes wrong."""
-        return nd2_errors(self.name, where, self._hide, opened=self.facts is not None)
+        return nd2_errors(self.name, where, self.hide, opened=self.facts is not None)
 
-    def _hide(self, text: str) -> str:
+    def hide(self, text: str) -> str:
+        """Remove from a text what may be a secret."""
         return public_text(without_secrets(text, self.target, self.storage_options))
 
 

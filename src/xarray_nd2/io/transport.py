@@ -16,6 +16,7 @@ from xarray_nd2.io.answers import Part, facts_of_info
 from xarray_nd2.io.failures import BrokenOffError, RangeIgnoredError, is_transient
 from xarray_nd2.io.process import this_process
 from xarray_nd2.io.range_response import NO_ENCODINGS, ReceivedBody, parse_range_response
+from xarray_nd2.io.watch import watch_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from xarray_nd2.io.answers import Bytes, ObjectFacts
     from xarray_nd2.io.patience import Patience
     from xarray_nd2.io.range_response import BodyExtent
+    from xarray_nd2.io.watch import NoWatch
 
 T = TypeVar("T")
 
@@ -165,13 +167,25 @@ class StreamTransport(ObjectTransport):
             # To wait for one of the client's connections is no fault of the store.
             limit = asyncio.Semaphore(await self._max_connections())
             self._turns = this_process().filesystem_turns.setdefault(self._fs, limit)
+        with watch_of(patience, *slice_of(start, count)) as watch:
+            return await self._get_watched(range_header, start, count, patience, watch)
+
+    async def _get_watched(
+        self,
+        range_header: str,
+        start: int | None,
+        count: int,
+        patience: Patience,
+        watch: NoWatch,
+    ) -> Part:
+        assert self._turns is not None
         body = ReceivedBody(count)
         extent: BodyExtent | None = None
         answer: StreamedAnswer | None = None
         try:
             async with self._turns, patience.attempt(lambda: answer.received if answer else 0):
                 asked = time.monotonic()
-                answer = await self._ask(range_header)
+                answer = await self._ask(range_header, watch)
                 first_byte = time.monotonic()
                 try:
                     extent = self._extent(answer.status, answer.headers, start, count)
@@ -200,8 +214,8 @@ class StreamTransport(ObjectTransport):
         """Requests that the client makes at once."""
         raise NotImplementedError
 
-    async def _ask(self, range_header: str) -> StreamedAnswer:
-        """Answer to a request for a range."""
+    async def _ask(self, range_header: str, watch: NoWatch) -> StreamedAnswer:
+        """Answer to a request for a range, of which `watch` is told."""
         raise NotImplementedError
 
     async def _instead(
@@ -264,6 +278,11 @@ class FileTransport:
     async def _info(self, patience: Patience) -> Mapping[str, Any]:
         """The filesystem's description of the file as it is now."""
         raise NotImplementedError
+
+
+def slice_of(start: int | None, count: int) -> tuple[int, int | None]:
+    """Bounds of `count` bytes from `start`, or of the last ones if that is None, as of a slice."""
+    return (-count, None) if start is None else (start, start + count)
 
 
 def unattended_task(
