@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import this_process
 from xarray_nd2.read.decode import empty_pixels, rounds
+from xarray_nd2.read.mapped import mapped_tiles, strided_window
 from xarray_nd2.read.plan import plan_read
 from xarray_nd2.read.selection import select_outer, select_points
 
@@ -65,11 +67,16 @@ class ND2BackendArray(BackendArray):
         self.dtype = layout.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return self._read(self._select(key))
+        if not isinstance(key, indexing.VectorizedIndexer):
+            window = strided_window(self.layout, key.tuple, self.source.size)
+            file = self.source.mapped() if window else None
+            if window and file is not None:
+                return window.copied(file)
+        return self.read(self._select(key))
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
         """Read without blocking the event loop, for ``await ds.load_async()``."""
-        return await self._aread(self._select(key))
+        return await self.aread(self._select(key))
 
     def _select(self, key: indexing.ExplicitIndexer) -> Selection:
         # Every key that xarray has is understood, so none needs its adapter, which takes keys
@@ -103,21 +110,53 @@ class ND2BackendArray(BackendArray):
                 )
         return plan
 
-    def _read(self, selection: Selection) -> NDArray[Any]:
-        plan = self.plan(selection)
-        pixels = empty_pixels(plan)
-        with named_errors(self.source.name):
-            for ranges, deliver in self._rounds(plan, pixels):
-                self.source.read(ranges, deliver, self.max_concurrency)
+    def read(self, selection: Selection) -> NDArray[Any]:
+        """Read a selection.
+
+        Raises
+        ------
+        ND2FormatError
+            A frame of it is not where the file says, or is missing and must not be.
+        ND2SourceError
+            The file cannot be read, or has changed.
+        """
+        pixels = self._read_mapped(selection)
+        if pixels is None:
+            plan = self.plan(selection)
+            pixels = empty_pixels(plan)
+            with named_errors(self.source.name):
+                for ranges, deliver in self._rounds(plan, pixels):
+                    self.source.read(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
 
-    async def _aread(self, selection: Selection) -> NDArray[Any]:
-        plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
-        pixels = empty_pixels(plan)
-        with named_errors(self.source.name):
-            for ranges, deliver in self._rounds(plan, pixels):
-                await self.source.aread(ranges, deliver, self.max_concurrency)
+    async def aread(self, selection: Selection) -> NDArray[Any]:
+        """Do what `read` does, without blocking the event loop of the caller."""
+        pixels = await asyncio.to_thread(self._read_mapped, selection)
+        if pixels is None:
+            plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
+            pixels = empty_pixels(plan)
+            with named_errors(self.source.name):
+                for ranges, deliver in self._rounds(plan, pixels):
+                    await self.source.aread(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
+
+    def _read_mapped(self, selection: Selection) -> NDArray[Any] | None:
+        """Pixels of the tiles of a selection, where that takes no plan; None where it does."""
+        if not self.source.is_mapped:
+            return None
+        tiles = mapped_tiles(self.layout, selection, self.source.size)
+        if tiles is None or (len(tiles.missing) and self.missing_frames == "raise"):
+            return None
+        file = self.source.mapped()
+        if file is None:
+            return None
+        pixels = empty_pixels(tiles)
+        copy, batches = partial(tiles.copy, file, pixels), tiles.batches
+        if len(batches) > 1:
+            list(this_process().decode_threads.map(copy, batches))
+        elif batches:
+            copy(batches[0])
+        return pixels
 
     def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
         if self.layout.compression == "none":

@@ -55,14 +55,18 @@ class LocalFile:
     def stat(self) -> ObjectFacts:
         return facts_of_status(self._path.stat(), self._path)
 
-    @contextmanager
-    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
+    def mapped(self) -> tuple[memoryview, ObjectFacts]:
+        """All bytes of the file, and what it is that was mapped."""
         with self._path.open("rb", buffering=0) as file:
-            size = facts_of_status(os.fstat(file.fileno()), self._path).size
+            facts = facts_of_status(os.fstat(file.fileno()), self._path)
             # An empty file cannot be mapped. The mapping outlives the file object and goes with
             # the last view of it.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-            view = memoryview(mapped)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if facts.size else b""
+            return memoryview(data), facts
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
+        view, _ = self.mapped()
         yield lambda start, stop: view[start:stop]
 
 

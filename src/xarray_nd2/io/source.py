@@ -109,6 +109,30 @@ class ByteSource:
             return DEFAULT_LINKS["direct"]
         return self._observer(transport).link
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the file is mapped into memory for reading: one on a disk of this machine."""
+        return isinstance(self._transport(), LocalFile)
+
+    def mapped(self) -> memoryview | None:
+        """All bytes of the file, mapped into memory; None where it is not on a disk of this machine.
+
+        Raises
+        ------
+        ND2SourceError
+            The file cannot be read, or has changed.
+        """
+        transport = self._transport()
+        if not isinstance(transport, LocalFile):
+            return None
+        with self._reading("opening again"):
+            check_unchanged(self.facts, transport.stat())
+            file, facts = transport.mapped()
+            check_unchanged(self.facts, facts)
+            if len(file) != self.size:
+                raise EOFError(f"{len(file)} of {self.size} bytes are there")
+        return file
+
     def begin(self, head: int, tail: int) -> tuple[ByteSource, bytes, bytes]:
         """Pin the object and read both of its ends, in as few round trips as the store allows.
 
