@@ -69,9 +69,10 @@ class ND2BackendArray(BackendArray):
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         if not isinstance(key, indexing.VectorizedIndexer):
             window = strided_window(self.layout, key.tuple, self.source.size)
-            file = self.source.mapped() if window else None
-            if window and file is not None:
-                return window.copied(file)
+            if window is not None:
+                data = self.source.read_on_disk(window.start, window.stop)
+                if data is not None and len(data) == window.stop - window.start:
+                    return window.copied(data)
         return self.read(self._select(key))
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:

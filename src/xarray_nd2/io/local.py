@@ -7,19 +7,19 @@ import os
 import stat
 import threading
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xarray_nd2.io.answers import ObjectFacts, facts_of_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from xarray_nd2.io.answers import Bytes
 
 
 def facts_of_status(
-    status: os.stat_result, path: Path, *, keeps_inodes: bool = True
+    status: os.stat_result, path: str | Path, *, keeps_inodes: bool = True
 ) -> ObjectFacts:
     """What the system says of a file that is open, or about to be opened.
 
@@ -27,7 +27,7 @@ def facts_of_status(
     ----------
     status : os.stat_result
         What it says.
-    path : Path
+    path : str or Path
         Of the file, for messages.
     keeps_inodes : bool
         Whether the number of the inode tells the file from others.
@@ -50,19 +50,28 @@ class LocalFile:
     """A file on a disk of this machine, mapped into memory for as long as it is read."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
+        self._path = path
 
     def stat(self) -> ObjectFacts:
-        return facts_of_status(self._path.stat(), self._path)
+        return facts_of_status(os.stat(self._path), self._path)  # noqa: PTH116
 
     def mapped(self) -> tuple[memoryview, ObjectFacts]:
         """All bytes of the file, and what it is that was mapped."""
-        with self._path.open("rb", buffering=0) as file:
+        with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123
             facts = facts_of_status(os.fstat(file.fileno()), self._path)
             # An empty file cannot be mapped. The mapping outlives the file object and goes with
             # the last view of it.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if facts.size else b""
-            return memoryview(data), facts
+        if len(data) != facts.size:
+            raise EOFError(f"{len(data)} bytes came of {facts.size}")
+        return memoryview(data), facts
+
+    def read(self, start: int, stop: int) -> tuple[memoryview, ObjectFacts]:
+        """Bytes of one range, as many as the system gives in one call, and what was read."""
+        with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123
+            facts = facts_of_status(os.fstat(file.fileno()), self._path)
+            file.seek(start)
+            return memoryview(file.read(stop - start)), facts
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[int, int], Bytes]]:

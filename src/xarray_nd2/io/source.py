@@ -115,23 +115,33 @@ class ByteSource:
         return isinstance(self._transport(), LocalFile)
 
     def mapped(self) -> memoryview | None:
-        """All bytes of the file, mapped into memory; None where it is not on a disk of this machine.
+        """All bytes of the file, mapped into memory; None where `is_mapped` is false.
 
         Raises
         ------
         ND2SourceError
             The file cannot be read, or has changed.
         """
+        return self._on_disk(LocalFile.mapped)
+
+    def read_on_disk(self, start: int, stop: int) -> memoryview | None:
+        """Bytes of one range where `is_mapped` is true, for few of them sooner than by a map.
+
+        There are less of them where the system gives less. Raises what `mapped` does.
+        """
+        return self._on_disk(lambda file: file.read(start, stop))
+
+    def _on_disk(
+        self, read: Callable[[LocalFile], tuple[memoryview, ObjectFacts]]
+    ) -> memoryview | None:
         transport = self._transport()
         if not isinstance(transport, LocalFile):
             return None
         with self._reading("opening again"):
             check_unchanged(self.facts, transport.stat())
-            file, facts = transport.mapped()
+            data, facts = read(transport)
             check_unchanged(self.facts, facts)
-            if len(file) != self.size:
-                raise EOFError(f"{len(file)} of {self.size} bytes are there")
-        return file
+        return data
 
     def begin(self, head: int, tail: int) -> tuple[ByteSource, bytes, bytes]:
         """Pin the object and read both of its ends, in as few round trips as the store allows.

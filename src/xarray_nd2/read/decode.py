@@ -198,7 +198,7 @@ def _streams(plan: ReadPlan, cache: FrameCache | None) -> Iterator[tuple[range, 
         # What is above the first row is kept for later only where that is little.
         keep_from = 0 if cache and cache.fits(needed) else int(rows.min()) * layout.row_stride_bytes
         frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
-        stop = start + int(layout.lengths.take(np.array(frame)))
+        stop = start + layout.lengths.value(frame)
         yield (
             range(first, last),
             FrameStream(frame, start, stop, keep_from, needed, layout.frame_bytes),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_TILE_BYTES: Final = MAX_REQUEST_BYTES
 """Larger windows are planned, and so copied by several threads."""
+MAX_SPAN_BYTES: Final = 1 << 20
+"""Larger parts of the file are mapped: the system would copy what lies between rows."""
 _BATCH_BYTES: Final = 1 << 20  # gathered at a time, so that they are still in the processor's cache
 
 
@@ -38,22 +40,26 @@ class StridedWindow:
 
     Attributes
     ----------
+    start, stop : int
+        Bytes of the file that have all of them.
     at : int
-        Byte of the first value.
+        Byte of the first value, from `start` on.
     shape, strides : tuple of int
         Of the view; the strides in bytes.
     dtype : numpy.dtype
         Of a value.
     """
 
+    start: int
+    stop: int
     at: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: np.dtype[np.generic]
 
-    def copied(self, file: memoryview) -> NDArray[Any]:
-        """The values, in memory in the order in which the file has them."""
-        view: NDArray[Any] = np.ndarray(self.shape, self.dtype, file, self.at, self.strides)
+    def copied(self, data: memoryview) -> NDArray[Any]:
+        """The values in the bytes from `start` to `stop`, in memory in the order of the file."""
+        view: NDArray[Any] = np.ndarray(self.shape, self.dtype, data, self.at, self.strides)
         return view.copy(order="K")
 
 
@@ -73,6 +79,7 @@ def strided_window(layout: FrameLayout, key: Key, file_bytes: int) -> StridedWin
     -------
     StridedWindow or None
         None where it is not of one frame, not even, large, or not in the file as a whole.
+
     """
     if layout.compression != "none":
         return None
@@ -84,7 +91,9 @@ def strided_window(layout: FrameLayout, key: Key, file_bytes: int) -> StridedWin
         frame = frame * size + int(part) % size
     item, pixel = layout.dtype.itemsize, layout.pixel_bytes
     sample = key[-1] if layout.samples > 1 else 0
-    at, shape, strides, least = 0, [], [], item
+    first = at = 0
+    last = item
+    shape, strides = [], []
     for part, size, apart, order in (
         (channel, layout.channels, layout.samples * item, layout.channel_order),
         (row, layout.height, layout.row_stride_bytes, ()),
@@ -95,17 +104,20 @@ def strided_window(layout: FrameLayout, key: Key, file_bytes: int) -> StridedWin
         if not places:
             return None
         at += places[0] * apart
+        first += min(places[0], places[-1]) * apart
+        last += max(places[0], places[-1]) * apart
         if isinstance(part, slice):
             shape.append(len(places))
             strides.append(places.step * apart)
-            least *= len(places)
-    stored = layout.lengths.take(np.array(frame))
-    offset = int(layout.offsets.take(np.array(frame)))
+    stored = layout.lengths.value(frame)
+    offset = layout.offsets.value(frame)
     # A frame that is as long as it must be and in the file holds every window of it.
-    whole = offset >= 0 and stored >= layout.frame_bytes
-    if not whole or offset + layout.frame_bytes > file_bytes or least > MAX_TILE_BYTES:
+    whole = 0 <= offset <= file_bytes - layout.frame_bytes and stored >= layout.frame_bytes
+    if not whole or last - first > MAX_SPAN_BYTES:
         return None
-    return StridedWindow(offset + at, tuple(shape), tuple(strides), layout.dtype)
+    return StridedWindow(
+        offset + first, offset + last, at - first, tuple(shape), tuple(strides), layout.dtype
+    )
 
 
 def _places(part: Any, size: int, order: tuple[int, ...]) -> range | None:
@@ -172,7 +184,11 @@ class MappedTiles:
         row = self.row_step * layout.row_stride_bytes
         channels = stored_places(layout.channel_order, selection.channels[0])
         samples = stored_places(layout.sample_order, selection.samples[0])
-        if self.col_step == 1 and _is_all(channels, layout.channels) and _is_all(samples, layout.samples):
+        if (
+            self.col_step == 1
+            and _is_all(channels, layout.channels)
+            and _is_all(samples, layout.samples)
+        ):
             # Rows are copied as they are: as one value each, of so many bytes.
             whole_row = np.dtype((np.void, width * layout.pixel_bytes))
             rows: NDArray[Any] = np.ndarray((count, height), whole_row, file, first, (step, row))
@@ -191,9 +207,7 @@ class MappedTiles:
                 target[..., to, number][tiles] = view[..., channel, sample][index]
 
 
-def mapped_tiles(
-    layout: FrameLayout, selection: Selection, file_bytes: int
-) -> MappedTiles | None:
+def mapped_tiles(layout: FrameLayout, selection: Selection, file_bytes: int) -> MappedTiles | None:
     """The tiles of a selection, if all of them can be read by strided views of a map of the file.
 
     Parameters
