@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.io.answers import ObjectFacts, Part
 from xarray_nd2.io.choose import connect, connection_key
@@ -26,10 +26,11 @@ from xarray_nd2.io.retry import persistently, read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
 from xarray_nd2.io.urls import host_of
+from xarray_nd2.io.waiting import together, wait_for
 from xarray_nd2.read.link import DEFAULT_LINKS, AnswerTimes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from xarray_nd2.io.answers import Bytes
     from xarray_nd2.io.transport import Transport
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
     Deliver = Callable[[int, Bytes], None]
     Ranges = Iterable[tuple[int, int]]
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 LOCAL_READ_SHARES: Final = 32  # of the ranges, for the threads to take up one after the other
 MAX_INLINE_DECODE_BYTES: Final = 1 << 16  # on the event loop itself; more goes to a thread
@@ -170,7 +168,7 @@ class ByteSource:
                 with transport.reader() as read:
                     first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
             else:
-                facts, first, last = _wait_for(transport.loop, self._begin(transport, head, tail))
+                facts, first, last = wait_for(transport.loop, self._begin(transport, head, tail))
             if (len(first), len(last)) != (min(head, facts.size), min(tail, facts.size)):
                 raise EOFError(f"{len(first)} and {len(last)} bytes at the ends of {facts.size}")
         return replace(self, facts=facts), bytes(first), bytes(last)
@@ -185,14 +183,14 @@ class ByteSource:
             beginning = read_fully(transport, 0, head, self._patience())
             if transport.tells_facts:
                 end_at_once = _read_last(transport, tail, self._patience())
-                first, last = await _together(beginning, end_at_once)
+                first, last = await together(beginning, end_at_once)
                 told = first.facts
                 if told is None:
                     told = await persistently(transport.stat, self._patience())
                 facts: ObjectFacts = told
             else:
                 asking = persistently(transport.stat, self._patience())
-                first, facts = await _together(beginning, asking)
+                first, facts = await together(beginning, asking)
         except Exception as error:
             if is_of_empty_object(error):
                 return ObjectFacts(0, None), b"", b""
@@ -258,7 +256,7 @@ class ByteSource:
             self._read_directly(transport, ranges, deliver)
         else:
             work = self._read_all(transport, ranges, deliver, max_concurrency, opening=opening)
-            _wait_for(transport.loop, work)
+            wait_for(transport.loop, work)
 
     async def aread(
         self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
@@ -365,34 +363,8 @@ class ByteSource:
         return public_text(without_secrets(text, self.target, self.storage_options))
 
 
-def _wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the I/O loop of another thread and wait for it."""
-    with suppress(RuntimeError):
-        if asyncio.get_running_loop() is loop:
-            work.close()
-            raise AssertionError("a blocking read on the event loop that would have to do it")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        return future.result()
-    finally:
-        future.cancel()  # when this thread was interrupted while it waited
-
-
 def _times_of(asked: float, part: Part) -> AnswerTimes:
     return AnswerTimes(asked, part.first_byte, time.monotonic(), len(part.data))
-
-
-async def _together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
-    """Results of two coroutines; where one fails, the other is cancelled."""
-    failed = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = group.create_task(one), group.create_task(other)
-    except ExceptionGroup as all_failed:
-        failed = all_failed.exceptions[0]
-    if failed is not None:
-        raise failed  # not in the handler: its context would be the group that holds it
-    return tasks[0].result(), tasks[1].result()
 
 
 async def _read_last(transport: Transport, count: int, patience: Patience) -> Part | None:
