@@ -148,7 +148,7 @@ class ND2BackendArray(BackendArray):
         tiles = mapped_tiles(self.layout, selection, self.source.size)
         if tiles is None or (len(tiles.missing) and self.missing_frames == "raise"):
             return None
-        file = self.source.mapped()
+        file = self.source.mapped(keep=tiles.are_many)
         if file is None:
             return None
         pixels = empty_pixels(tiles)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.io.answers import ObjectFacts, facts_of_info
+from xarray_nd2.io.process import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from xarray_nd2.io.answers import Bytes
+
+_KEEPS_OTHERS_OUT: Final = sys.platform == "win32"  # who would delete or shorten what is mapped
 
 
 def facts_of_status(
@@ -47,13 +51,25 @@ def facts_of_status(
 
 
 class LocalFile:
-    """A file on a disk of this machine, mapped into memory for as long as it is read."""
+    """A file on a disk of this machine, mapped into memory while it is read."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def stat(self) -> ObjectFacts:
         return facts_of_status(os.stat(self._path), self._path)  # noqa: PTH116
+
+    def kept_map(self) -> tuple[memoryview, ObjectFacts]:
+        """As `mapped`, by a map that is kept for the next read, where that is in nobody's way."""
+        if _KEEPS_OTHERS_OUT:
+            return self.mapped()
+        maps, facts = this_process().maps, self.stat()
+        # The inode of a file that is mapped cannot become that of another one.
+        kept = maps.get((self._path, facts))
+        if kept is None:
+            kept, facts = self.mapped()
+            maps.keep((self._path, facts), kept)
+        return kept, facts
 
     def mapped(self) -> tuple[memoryview, ObjectFacts]:
         """All bytes of the file, and what it is that was mapped."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary, finalize
 
+from xarray_nd2.io.kept_maps import KeptMaps
 from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
 
@@ -52,6 +53,8 @@ class Process:
         For decoding.
     frame_cache : FrameCache
         Inflated frames.
+    maps : KeptMaps
+        Of files on disks that were read a moment ago.
     mounts : dict
         Where folders and links are mounted, as far as that is known; see `keep_mount`.
     warned_of : set of str
@@ -64,6 +67,7 @@ class Process:
         self.filesystem_turns: WeakKeyDictionary[Any, asyncio.Semaphore] = WeakKeyDictionary()
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
+        self.maps = KeptMaps()
         self.mounts: dict[str, Mount] = {}
         self.warned_of: set[str] = set()
         self._beside: dict[int, Any] = {}

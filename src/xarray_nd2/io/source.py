@@ -112,15 +112,20 @@ class ByteSource:
         """Whether the file is mapped into memory for reading: one on a disk of this machine."""
         return isinstance(self._transport(), LocalFile)
 
-    def mapped(self) -> memoryview | None:
+    def mapped(self, *, keep: bool = False) -> memoryview | None:
         """All bytes of the file, mapped into memory; None where `is_mapped` is false.
+
+        Parameters
+        ----------
+        keep : bool
+            Whether to keep the map for a moment, for the next read.
 
         Raises
         ------
         ND2SourceError
             The file cannot be read, or has changed.
         """
-        return self._on_disk(LocalFile.mapped)
+        return self._on_disk(LocalFile.kept_map if keep else LocalFile.mapped)
 
     def read_on_disk(self, start: int, stop: int) -> memoryview | None:
         """Bytes of one range where `is_mapped` is true, for few of them sooner than by a map.

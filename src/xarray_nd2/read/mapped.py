@@ -165,8 +165,17 @@ class MappedTiles:
     @property
     def batches(self) -> list[slice]:
         """Parts of the present tiles to copy one after the other, or each in a thread."""
-        count = max(1, _BATCH_BYTES // _tile_bytes(self.layout, self.selection))
+        count = self._batch_count
         return [slice(at, at + count) for at in range(0, len(self.starts), count)]
+
+    @property
+    def are_many(self) -> bool:
+        """Whether small tiles make several batches, as when thousands of regions are read."""
+        return 1 < self._batch_count < len(self.starts)
+
+    @property
+    def _batch_count(self) -> int:
+        return max(1, _BATCH_BYTES // _tile_bytes(self.layout, self.selection))
 
     def copy(self, file: memoryview, pixels: NDArray[Any], batch: slice) -> None:
         """Copy a batch of tiles out of the file into an array, as `empty_pixels` makes it."""
