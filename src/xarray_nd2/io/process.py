@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary, finalize
@@ -21,7 +21,7 @@ from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from xarray_nd2.io.mounts import Mount
 
@@ -193,9 +193,12 @@ class Slots:
         self._bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @asynccontextmanager
-    async def one(self, limit: int, size: int = 0) -> AsyncIterator[None]:
-        """Hold a slot for `size` bytes, once fewer than `limit` are taken and the bytes fit."""
+    def one(self, limit: int, size: int = 0) -> _Slot:
+        """Context that holds a slot for `size` bytes, once fewer than `limit` are taken and they fit."""
+        return _Slot(self, limit, size)
+
+    async def take(self, limit: int, size: int) -> None:
+        """Wait for a slot, and take it."""
         while self._taken >= limit or (self._taken and self._bytes + size > MAX_BYTES_IN_FLIGHT):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -208,12 +211,12 @@ class Slots:
         self._taken += 1
         self._bytes += size
         self._wake()  # there may be room for more than one
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._bytes -= size
-            self._wake()
+
+    def give_back(self, size: int) -> None:
+        """Let others have a slot that was taken."""
+        self._taken -= 1
+        self._bytes -= size
+        self._wake()
 
     def _wake(self) -> None:
         while self._waiting:
@@ -221,3 +224,18 @@ class Slots:
             if not turn.done():
                 turn.set_result(None)
                 return
+
+
+class _Slot:
+    """A slot, held inside of the context: one for every request, so no generator."""
+
+    __slots__ = ("_limit", "_size", "_slots")
+
+    def __init__(self, slots: Slots, limit: int, size: int) -> None:
+        self._slots, self._limit, self._size = slots, limit, size
+
+    async def __aenter__(self) -> None:
+        await self._slots.take(self._limit, self._size)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.give_back(self._size)
