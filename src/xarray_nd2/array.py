@@ -151,12 +151,12 @@ class ND2BackendArray(BackendArray):
         file = self.source.mapped(keep=tiles.are_many)
         if file is None:
             return None
-        pixels = empty_pixels(tiles)
-        copy, batches = partial(tiles.copy, file, pixels), tiles.batches
-        if len(batches) > 1:
-            list(this_process().decode_threads.map(copy, batches))
-        elif batches:
-            copy(batches[0])
+        pixels = tiles.gathered(file)
+        if pixels is None:
+            pixels = empty_pixels(tiles)
+            copy = partial(tiles.copy, file, pixels)
+            several = len(tiles.batches) > 1
+            list((this_process().decode_threads.map if several else map)(copy, tiles.batches))
         return pixels
 
     def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:

@@ -35,6 +35,10 @@ def gathered(tiles: MappedTiles, data: bytes) -> np.ndarray:
     pixels = empty_pixels(tiles)
     for batch in tiles.batches:
         tiles.copy(memoryview(data), pixels, batch)
+    at_once = tiles.gathered(memoryview(data))
+    if at_once is not None:
+        np.testing.assert_array_equal(at_once, pixels, strict=True)
+        assert at_once.strides == pixels.strides
     return tiles.selection.arrangement.apply(pixels)
 
 
@@ -125,7 +129,7 @@ def test_windows_out_of_bounds(
 ) -> None:
     layout = layout_of((("T", 3),), 2, 10, 10)
     with pytest.raises(IndexError):
-        select_windows(layout, *map(np.array, (frames, y0, x0)), 4, 4, channels)  # type: ignore[arg-type]
+        select_windows(layout, np.array(frames), np.array(y0), np.array(x0), 4, 4, channels)
 
 
 def test_no_windows() -> None:
@@ -140,7 +144,7 @@ def test_what_is_read_without_a_plan() -> None:
     size = int(layout.offsets.values()[-1]) + layout.frame_bytes
     assert strided_window(layout, CROP, size) is not None
     assert strided_window(layout, (-1, 0, slice(None, None, -2), 4), size) is not None
-    windows = select_windows(layout, *np.array([[0, 4], [0, 6], [6, 1]]), 4, 4)
+    windows = select_windows(layout, np.array([0, 4]), np.array([0, 6]), np.array([6, 1]), 4, 4)
     assert mapped_tiles(layout, windows, size) is not None
 
 

@@ -31,7 +31,7 @@ MAX_TILE_BYTES: Final = MAX_REQUEST_BYTES
 """Larger windows are planned, and so copied by several threads."""
 MAX_SPAN_BYTES: Final = 1 << 20
 """Larger parts of the file are mapped: the system would copy what lies between rows."""
-_BATCH_BYTES: Final = 1 << 20  # gathered at a time, so that they are still in the processor's cache
+_BATCH_BYTES: Final = 1 << 18  # gathered at a time, so that they are still in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,32 +177,57 @@ class MappedTiles:
     def _batch_count(self) -> int:
         return max(1, _BATCH_BYTES // _tile_bytes(self.layout, self.selection))
 
+    def gathered(self, file: memoryview) -> NDArray[Any] | None:
+        """Pixels of many small tiles at once, as `empty_pixels` has them, or None for `copy`.
+
+        That is so where none is missing and components are stored in order: NumPy makes the array
+        while it copies, and nothing is copied twice.
+        """
+        if self._batch_count == 1 or len(self.missing) or not len(self.starts):
+            return None
+        index, views = self._views(file, self.starts)
+        if len(views) > 1 or isinstance(index, slice):
+            return None
+        tiles, channels, height, width, samples = self.selection.shape
+        found = np.ascontiguousarray(views[0][1][index]).view(self.layout.dtype)
+        return found.reshape(tiles, height, width, channels, samples).transpose(0, 3, 1, 2, 4)
+
     def copy(self, file: memoryview, pixels: NDArray[Any], batch: slice) -> None:
         """Copy a batch of tiles out of the file into an array, as `empty_pixels` makes it."""
+        index, views = self._views(file, self.starts[batch])
+        tiles = batch if not len(self.missing) else self.present[batch]
+        target = pixels.transpose(0, 2, 3, 1, 4)  # as it lies in memory
+        for part, view in views:
+            if part is None:
+                rows = target.reshape(*target.shape[:2], -1).view(view.dtype)
+                rows[..., 0][tiles] = view[index]
+            else:
+                target[..., part[0], part[1]][tiles] = view[index]
+
+    def _views(
+        self, file: memoryview, starts: Ints
+    ) -> tuple[slice | Ints, list[tuple[tuple[Any, Any] | None, NDArray[Any]]]]:
+        """Views of windows in the file, and at which of them some tiles are.
+
+        There is one view for each part of the components; None stands for all of them, in one view
+        of whole rows: they are copied as one value each, of so many bytes.
+        """
         layout, selection = self.layout, self.selection
-        starts = self.starts[batch]
         first = int(starts.min())
         # With as large steps as there may be, values are aligned in the view if they are in memory.
         step = int(np.gcd.reduce(starts - first)) or 1
         places = (starts - first) // step
         index = as_slice(places)  # a view, where the tiles are at equal distances
-        tiles = batch if not len(self.missing) else self.present[batch]
-        target = pixels.transpose(0, 2, 3, 1, 4)  # as it lies in memory
         count = int(places.max()) + 1
         _, _, height, width, _ = selection.shape
         row = self.row_step * layout.row_stride_bytes
         channels = stored_places(layout.channel_order, selection.channels[0])
         samples = stored_places(layout.sample_order, selection.samples[0])
-        if (
-            self.col_step == 1
-            and _is_all(channels, layout.channels)
-            and _is_all(samples, layout.samples)
-        ):
-            # Rows are copied as they are: as one value each, of so many bytes.
+        in_order = _is_all(channels, layout.channels) and _is_all(samples, layout.samples)
+        if self.col_step == 1 and in_order:
             whole_row = np.dtype((np.void, width * layout.pixel_bytes))
-            rows: NDArray[Any] = np.ndarray((count, height), whole_row, file, first, (step, row))
-            target.reshape(len(target), height, -1).view(whole_row)[..., 0][tiles] = rows[index]
-            return
+            rows = np.ndarray((count, height), whole_row, file, first, (step, row))
+            return index, [(None, rows)]
         item = layout.dtype.itemsize
         view: NDArray[Any] = np.ndarray(
             (count, height, width, layout.channels, layout.samples),
@@ -211,9 +236,11 @@ class MappedTiles:
             first,
             (step, row, self.col_step * layout.pixel_bytes, layout.samples * item, item),
         )
-        for to, channel in parts_to_copy(channels):
-            for number, sample in parts_to_copy(samples):
-                target[..., to, number][tiles] = view[..., channel, sample][index]
+        return index, [
+            ((to, number), view[..., channel, sample])
+            for to, channel in parts_to_copy(channels)
+            for number, sample in parts_to_copy(samples)
+        ]
 
 
 def mapped_tiles(layout: FrameLayout, selection: Selection, file_bytes: int) -> MappedTiles | None:
