@@ -85,7 +85,7 @@ def one_step(image: xr.DataArray, step: tuple[str, Any], number: int) -> xr.Data
     if not image.ndim:
         return image
     if kind == "transpose":
-        return image.transpose(*np.roll(image.dims, one)[:: -1 if two > 0 else 1])
+        return image.transpose(*np.roll(np.array(image.dims), one)[:: -1 if two > 0 else 1])
     dim = image.dims[one % image.ndim]
     other = image.dims[two % image.ndim]
     size = image.sizes[dim]

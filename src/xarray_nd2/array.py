@@ -63,6 +63,7 @@ class ND2BackendArray(BackendArray):
         self.max_gap = max_gap
         self.max_concurrency = max_concurrency
         self.missing_frames = missing_frames
+        self.dims = layout.dims
         self.shape = layout.shape
         self.dtype = layout.dtype
 

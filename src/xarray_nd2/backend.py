@@ -16,7 +16,7 @@ from xarray_nd2.datasets import (
     image_dataset,
     root_dataset,
 )
-from xarray_nd2.errors import ND2ChangedError, ND2FormatError
+from xarray_nd2.errors import ND2ChangedError, ND2FormatError, ND2UnsupportedError
 from xarray_nd2.format.container import CHUNK_HEADER, starts_like_chunk
 from xarray_nd2.guard import CROPS_READ_MORE, going_on_without, warn_user
 from xarray_nd2.io.failures import named_errors
@@ -123,7 +123,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             Not an ND2 file, or a truncated or corrupt one; or it has no such group, or a damaged
             one.
         ND2UnsupportedError
-            A legacy file, or one with lossy compression.
+            A legacy file, or one with lossy compression; or the group cannot be decoded.
         ND2SourceError
             The file cannot be read; as `ND2NotFoundError` if there is none, and as
             `ND2PermissionError` if access to it was refused.
@@ -181,7 +181,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         Warns
         -----
         UserWarning
-            As of `open_dataset`; also if a group is left out because it is damaged.
+            As of `open_dataset`; also if a group is left out because it is damaged, or cannot be
+            decoded.
 
         Raises
         ------
@@ -198,8 +199,10 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             "/": root_dataset(opened, options),
             f"/{IMAGE_GROUP}": image_dataset(opened, options),
         }
-        for name, found in read_groups(opened).items():
-            if isinstance(found, ND2FormatError):
+        with named_errors(opened.source.name):
+            groups = read_groups(opened)
+        for name, found in groups.items():
+            if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
                 warn_user(f"{opened.source.name}: the group {name} is left out: {found}")
             else:
                 datasets[f"/{name}"] = group_dataset(opened, options, name, found)
@@ -305,13 +308,15 @@ def _read_group(opened: OpenedFile, name: str) -> Group:
     ------
     ND2FormatError
         The file has no such group, or it is damaged.
+    ND2UnsupportedError
+        It cannot be decoded.
     """
     with named_errors(opened.source.name):
         found = read_groups(opened, [name]).get(name)
         if found is None:
             there = ", ".join([IMAGE_GROUP, *read_groups(opened)])
             raise ND2FormatError(f"there is no group {name!r}; the file has: {there}")
-        if isinstance(found, ND2FormatError):
+        if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
             raise found
     return found
 

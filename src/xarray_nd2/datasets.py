@@ -11,8 +11,10 @@ from xarray.core import indexing
 
 from xarray_nd2.array import ND2BackendArray
 from xarray_nd2.format.layout import MISSING_OFFSET, FrameLayout
+from xarray_nd2.format.mask_planes import MaskPlanes
 from xarray_nd2.guard import REGIONS_ARE_SLOW, going_on_without, warn_user
 from xarray_nd2.io.urls import file_name
+from xarray_nd2.mask_array import ND2MaskArray
 from xarray_nd2.read.blocks import preferred_blocks
 
 if TYPE_CHECKING:
@@ -41,19 +43,7 @@ def image_dataset(opened: OpenedFile, options: ReadOptions) -> xr.Dataset:
         Frames are missing, the file was rescued, or some of its metadata is odd.
     """
     layout, metadata = opened.layout, opened.metadata
-    coordinates = dict(metadata.coordinates)
-    missing = layout.offsets.values() == MISSING_OFFSET
-    if missing.any():
-        what = "read as zeros" if options.missing_frames == "zeros" else "cannot be read"
-        warn_user(
-            f"{opened.source.name}: {np.count_nonzero(missing)} of {layout.frame_count} frames are not in the file "
-            f"and {what}; see the coordinate frame_valid",
-        )
-        coordinates["frame_valid"] = (
-            tuple(name for name, _ in layout.loops),
-            ~missing.reshape(layout.loop_shape),
-            {"long_name": "whether the file has the frame"},
-        )
+    coordinates = metadata.coordinates | _validity(opened, options, layout, "frames")
     if opened.rescued:
         warn_user(f"{opened.source.name}: {opened.rescued}")
     if opened.oddities:
@@ -73,11 +63,15 @@ def group_dataset(opened: OpenedFile, options: ReadOptions, name: str, group: Gr
     Warns
     -----
     UserWarning
-        Some of it is odd.
+        Some of it is odd, or frames of it are missing.
     """
     if group.oddities:
         warn_user(f"{opened.source.name}: some of the group {name} is odd: {group.oddities}")
-    return _dataset(opened, options, group.variables, group.coordinates, group.attrs)
+    coordinates = dict(group.coordinates)
+    for _, values, _ in group.variables.values():
+        if isinstance(values, FrameLayout):
+            coordinates |= _validity(opened, options, values, f"frames of the group {name}")
+    return _dataset(opened, options, group.variables, coordinates, group.attrs)
 
 
 def file_attrs(opened: OpenedFile) -> dict[str, Any]:
@@ -91,6 +85,23 @@ def file_attrs(opened: OpenedFile) -> dict[str, Any]:
     if opened.rescued:
         attrs["rescued"] = opened.rescued
     return attrs | opened.metadata.file_attrs
+
+
+def _validity(
+    opened: OpenedFile, options: ReadOptions, layout: FrameLayout, what: str
+) -> dict[str, Coordinate]:
+    """The coordinate that tells which frames there are, and a warning, where some are missing."""
+    missing = layout.offsets.values() == MISSING_OFFSET
+    if not missing.any():
+        return {}
+    how = "read as zeros" if options.missing_frames == "zeros" else "cannot be read"
+    warn_user(
+        f"{opened.source.name}: {np.count_nonzero(missing)} of {layout.frame_count} {what} are "
+        f"not in the file and {how}; see the coordinate frame_valid",
+    )
+    dims = tuple(name for name, _ in layout.loops)
+    attrs = {"long_name": "whether the file has the frame"}
+    return {"frame_valid": (dims, ~missing.reshape(layout.loop_shape), attrs)}
 
 
 def _dataset(
@@ -114,7 +125,12 @@ def _variable(
     values: Any,
     attrs: dict[str, Any],
 ) -> xr.Variable:
-    """A variable of values, or of pixels that are read on demand where they are a layout."""
+    """A variable of values, or of pixels that are read on demand where they are a layout or planes."""
+    if isinstance(values, MaskPlanes):
+        blocks = preferred_blocks(values.grid)
+        encoding = {"preferred_chunks": {dim: blocks[dim] for dim in dims}}
+        masks = ND2MaskArray(opened.source, values, options.max_concurrency)
+        return xr.Variable(dims, _lazy(masks), attrs, encoding)
     if not isinstance(values, FrameLayout):
         return xr.Variable(dims, values, attrs)
     array = ND2BackendArray(
@@ -124,7 +140,7 @@ def _variable(
     return xr.Variable(dims, _lazy(array), attrs, encoding)
 
 
-def _lazy(array: ND2BackendArray) -> indexing.LazilyIndexedArray:
+def _lazy(array: ND2BackendArray | ND2MaskArray) -> indexing.LazilyIndexedArray:
     lazy = indexing.LazilyIndexedArray
     with going_on_without(REGIONS_ARE_SLOW):
         from xarray_nd2.lazy_chain import LazyImage as lazy  # noqa: N813

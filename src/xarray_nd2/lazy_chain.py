@@ -11,7 +11,7 @@ xarray documents for backends: `LazilyIndexedArray`, and the kinds of key that `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -26,9 +26,12 @@ from xarray.core.indexing import (
 )
 
 from xarray_nd2.array import ND2BackendArray, key_as_arrays
+from xarray_nd2.mask_array import ND2MaskArray
 
 if TYPE_CHECKING:
     from xarray.core.indexing import ExplicitIndexer
+
+Found = TypeVar("Found", ND2BackendArray, ND2MaskArray)
 
 _WITHOUT_KEY = (ImplicitToExplicitIndexingAdapter, CopyOnWriteArray, MemoryCachedArray)
 _WITH_KEY = (LazilyIndexedArray, LazilyVectorizedIndexedArray)
@@ -136,12 +139,21 @@ def find_nd2_array(data: Any) -> tuple[ND2BackendArray, ExplicitIndexer | None] 
 
     None is returned in place of both where the data are in memory, of dask, or of no ND2 file.
     """
+    return _find_array(data, ND2BackendArray)
+
+
+def find_mask_array(data: Any) -> tuple[ND2MaskArray, ExplicitIndexer | None] | None:
+    """The masks of an ND2 file that lazy data selects from, as `find_nd2_array` does for images."""
+    return _find_array(data, ND2MaskArray)
+
+
+def _find_array(data: Any, kind: type[Found]) -> tuple[Found, ExplicitIndexer | None] | None:
     if isinstance(data, (xr.DataArray, xr.Variable)):
         data = getattr(data, "variable", data)._data  # noqa: SLF001
     keys = []
     while isinstance(data, _WITH_KEY + _WITHOUT_KEY):
         keys += [data.key] if isinstance(data, _WITH_KEY) else []
         data = data.array
-    if not isinstance(data, ND2BackendArray):
+    if not isinstance(data, kind):
         return None
     return data, keys[0] if len(keys) == 1 else None

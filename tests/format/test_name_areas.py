@@ -7,14 +7,15 @@ import pytest
 from xarray_nd2 import ND2FormatError
 from xarray_nd2.format.container import CHUNK_HEADER, CHUNK_MAGIC, frame_name
 from xarray_nd2.format.name_areas import (
-    FRAME_HEADER_BYTES,
     FrameHeader,
     agreed_name_area,
     data_starts,
     parse_frame_header,
 )
+from xarray_nd2.format.sequences import IMAGE_FRAMES
 
 PADDED, TIGHT = 4072, 0
+HEADER_BYTES = IMAGE_FRAMES.header_bytes
 
 
 def header(
@@ -22,10 +23,9 @@ def header(
 ) -> FrameHeader:
     """A header as it is read; `behind` is what follows the name, then zeros."""
     name = frame_name(frame)
-    buffer = (CHUNK_HEADER.pack(CHUNK_MAGIC, area, data) + name + behind).ljust(
-        FRAME_HEADER_BYTES, b"\0"
-    )
-    return parse_frame_header(buffer[:FRAME_HEADER_BYTES], frame, 4096, room)
+    buffer = CHUNK_HEADER.pack(CHUNK_MAGIC, area, data) + name + behind
+    buffer = buffer.ljust(HEADER_BYTES, b"\0")
+    return parse_frame_header(buffer[:HEADER_BYTES], frame, 4096, room)
 
 
 def test_usual_headers_are_proof() -> None:

@@ -125,7 +125,7 @@ def variants(
             damages = damages_of_keys(tree, each_name_once=each_name_once)
             for path, damage in islice(damages, None, None, every):
                 yield _damaged_key(part, name, tree, path, damage)
-            yield from _damaged_chunk(part, name, chunks, bombs=bombs)
+            yield from damaged_chunks(part, name, chunks, bombs=bombs)
     for part, names in TABLES_OF_PART.items():
         for name in names:
             if name in chunks:
@@ -153,9 +153,10 @@ def _damaged_key(part: str, name: bytes, tree: ChunkTree, path: Path, damage: st
     return Variant(part, where, damage, {name: content}, may_refuse=too_many)
 
 
-def _damaged_chunk(
+def damaged_chunks(
     part: str, name: bytes, chunks: Mapping[bytes, bytes], *, bombs: bool
 ) -> Iterator[Variant]:
+    """Variants in which the whole data of a chunk are others."""
     chunk = chunks[name]
     attributes = next(chunks[n] for n in chunks if n.startswith(b"ImageAttributes"))
     harmless = {"deleted": None, "empty": b"", "another part's": attributes}

@@ -9,7 +9,14 @@ import pytest
 
 from tests.metadata.trees import branch, experiment, level, listed
 from xarray_nd2.metadata.time_axis import time_axis
-from xarray_nd2.metadata.times import acquired, first_frame_date, iso_text, read_times
+from xarray_nd2.metadata.times import (
+    Clock,
+    acquired,
+    first_frame_date,
+    iso_text,
+    read_clock,
+    read_times,
+)
 
 NAN = float("nan")
 PERIOD, AS_RUN, MEASURED, NUMBERS = (
@@ -223,3 +230,39 @@ def test_a_date_without_a_table_is_that_of_a_single_frame() -> None:
     assert single[1] == first
     assert acquired(first, None, (("T", 2),)) is None
     assert acquired(None, None, ()) is None
+
+
+DAY = 2_460_000.5  # Julian, 2023-02-25
+
+
+@pytest.mark.parametrize(
+    ("table", "picture", "first", "dated"),
+    [
+        ([5.0, 7.0], {"dTimeMSec": 4.0}, 5.0, True),
+        ([0.0], {}, 0.0, True),  # a single frame, taken when the clock began
+        ([NAN, 7.0], {"dTimeMSec": 4.0}, 4.0, True),
+        ([NAN, 7.0], {}, 7.0, False),  # of the second frame
+        ([5.0, 5.0], {"dTimeMSec": 4.0}, 4.0, True),  # the table's clock stood still
+        ([], {"dTimeMSec": 4.0}, 4.0, True),
+        ([], {"dTimeMSec": 0.0}, None, False),
+        ([], {"dTimeMSec": 1e29}, None, False),
+        ([], {}, None, False),
+    ],
+)
+def test_clock(
+    table: list[float], picture: dict[str, float], first: float | None, dated: bool
+) -> None:
+    values = branch(dTimeAbsolute=DAY, **picture)
+    times = read_times(np.array(table), np.ones(max(1, len(table)), bool), values)
+    date = np.datetime64("2023-02-25", "ns")
+    clock = read_clock(times, values)
+    assert clock == Clock(first, date if dated else None)
+    at = np.array([(first or 0) + 1500.0, NAN, 1e20])
+    np.testing.assert_allclose(clock.seconds_of(at)[:2], [1.5, NAN])
+    dates = clock.dates_of(at)
+    if not dated:
+        assert dates is None
+    else:
+        assert dates is not None
+        assert dates[0] == date + np.timedelta64(1500, "ms")
+        assert np.isnat(dates[1:]).all()

@@ -76,3 +76,24 @@ def test_anything_but_a_mapping_is_an_empty_branch() -> None:
         part = branch(below=value)
         assert not part.below("below")
         assert part.below("below").branches() == []
+
+
+def test_names_without_prefixes() -> None:
+    part = branch(m_sLabel="a", m_vect2PerMPoint_Size=1, m_0=0, x=2, Id=3, m_uiId=4, i0000000000=5)
+    values = {"Label": "a", "2PerMPoint_Size": 1, "0": 0, "x": 2, "Id": 3, "i0000000000": 5}
+    assert part.unprefixed().values == values
+
+
+def test_numbered_branches() -> None:
+    items = {f"A_{number}": {"n": number} for number in (10, 2, 0)}
+    part = branch(**items, A_Size=3, A_x={}, B_0={})
+    assert [(number, each.whole("n")) for number, each in part.numbered("A_")] == [
+        (0, 0),
+        (2, 2),
+        (10, 10),
+    ]
+    assert str(part.oddities) == "part/A_ is not numbered in a row"
+    part = branch(A_0={}, A_1={}, A_Size=2)
+    assert [number for number, _ in part.numbered("A_")] == [0, 1]
+    assert not part.oddities
+    assert branch().numbered("A_") == []

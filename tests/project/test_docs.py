@@ -18,7 +18,16 @@ import pytest
 import s3fs
 
 from tests.conftest import ROOT
-from xarray_nd2.testing import Channel, write_nd2
+from xarray_nd2.testing import (
+    Channel,
+    Event,
+    MaskLayer,
+    Outline,
+    RecordedColumn,
+    Roi,
+    Stimulation,
+    write_nd2,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +106,52 @@ def run42(tmp_path_factory: pytest.TempPathFactory) -> Path:
             },
             text_info={"description": "Two channels over five minutes", "date": f"2026-01-{day}"},
         )
+    write_plate(folder / "plate7.nd2")
     return folder / "run42.nd2"
+
+
+def write_plate(path: Path) -> None:
+    """A file with all that files have beside the image."""
+    objects = np.zeros((6, 3, 1100, 1100), np.uint8)
+    objects[:, :, 100:160, 40:120] = 1
+    objects[:, :, 500:600, 500:700] = 2
+    write_nd2(
+        path,
+        np.random.default_rng(7).integers(100, 4000, (6, 3, 2, 1100, 1100), np.uint16),
+        "TZCYX",
+        channels=["DAPI", "GFP"],
+        pixel_size=0.25,
+        period=60.0,
+        start="2026-01-15T09:30:00",
+        timestamps=(np.arange(6)[:, None] * 60.0 + np.arange(3) * 2.0).ravel(),
+        recorded={
+            "CameraTemp1": np.repeat([37.0, 37.1, 37.1, 37.2, 37.2, 37.3], 3),
+            "PFS_STATUS": np.full(18, 7),
+            "Note": RecordedColumn(np.array(["", "refocused"] * 9), "Note", ""),
+            "Z1": np.tile(3000.0 + np.arange(3), 6),
+        },
+        events=[
+            Event(61.0, kind=7, description="Perfusion on"),
+            Event(180.5, kind=15, description="Spot 1", stimulation=Stimulation("begin")),
+        ],
+        rois=[
+            Roi("rectangle", Outline((80, 120), (64, 32)), "nucleus"),
+            Roi(
+                "polygon",
+                Outline((400, 400), vertices=[(380, 380), (420, 380), (400, 430)]),
+                "background",
+            ),
+        ],
+        masks=[MaskLayer("nuclei", objects, color="#ff0000", component="DAPI")],
+        levels=1,
+    )
 
 
 @pytest.fixture(scope="module")
 def stored(run42: Path, s3: S3Server, shared_http: RangeServer) -> None:
     """The file in the places that the docs name, in S3 for everybody to read."""
-    shared_http.put("run42.nd2", run42.read_bytes())
+    for name in ("run42.nd2", "plate7.nd2"):
+        shared_http.put(name, run42.with_name(name).read_bytes())
     s3.put("bucket", "run42.nd2", run42.read_bytes())
     store = s3fs.S3FileSystem(**s3.storage_options)
     for path in ("bucket", "bucket/run42.nd2"):

@@ -40,12 +40,14 @@ from xarray_nd2.dask.tasks import (
     tasks_by_key,
     wanted_keys,
 )
-from xarray_nd2.lazy_chain import find_nd2_array
+from xarray_nd2.lazy_chain import find_mask_array, find_nd2_array
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
+    from xarray_nd2.array import ND2BackendArray
     from xarray_nd2.dask.tasks import Graph, Key
+    from xarray_nd2.mask_array import ND2MaskArray
 
 IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Positions: TypeAlias = "int | range | IntArray"
@@ -66,7 +68,7 @@ def join_crops(dsk: Any, keys: Any) -> Graph | None:
     dict or None
         Tasks that give the same and read less; None if there are none.
     """
-    if not any(find_nd2_array(held) for held in held_objects(dsk)):
+    if not any(_array_in_file(held) for held in held_objects(dsk)):
         return None
     wanted = wanted_keys(keys)
     graph = push_crops(tasks_by_key(dsk, wanted), wanted)
@@ -250,19 +252,24 @@ def _block_of_nd2(task: Any, graph: Graph) -> CropChain | None:
 
 
 def _dims_of_nd2(array: Any) -> list[str] | None:
-    """Dimensions of a lazy image; None if it is of no ND2 file.
+    """Dimensions of a lazy image, or of masks; None if it is of no ND2 file.
 
-    They are unknown, and the list empty, where the image was indexed by arrays that belong together
-    before it was cut into blocks.
+    They are unknown, and the list empty, where they were indexed by arrays that belong together
+    before they were cut into blocks.
     """
-    found = find_nd2_array(array)
+    found = _array_in_file(array)
     if found is None:
         return None
-    image, key = found
+    in_file, key = found
     if key is None or isinstance(key, indexing.VectorizedIndexer):
         return []
-    parts = zip(image.layout.dims, key.tuple, strict=True)
+    parts = zip(in_file.dims, key.tuple, strict=True)
     return [dim for dim, part in parts if not isinstance(part, (int, np.integer))]
+
+
+def _array_in_file(data: Any) -> tuple[ND2BackendArray | ND2MaskArray, Any] | None:
+    """The image or the masks that lazy data selects from, and the key; None if it is neither."""
+    return find_nd2_array(data) or find_mask_array(data)
 
 
 def _places_among(part: Positions, read: Iterable[int]) -> int | list[int]:

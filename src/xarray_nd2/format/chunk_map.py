@@ -5,7 +5,7 @@ A map can hold millions of frames, so it is parsed in array operations, and the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -109,6 +109,13 @@ class ChunkMap:
     boundaries: NDArray[np.int64]
     contested: NDArray[np.int64]
     numbered: NumberedChunks
+
+    def with_frames(self, name: bytes) -> ChunkMap:
+        """The map with the chunks of another sequence for frames."""
+        found = self.numbered.of_sequence(name)
+        return replace(
+            self, frame_index=found.number, frame_offset=found.offset, frame_length=found.length
+        )
 
     def bytes_to_next_chunk(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes from each offset to the next chunk, -1 where none follows."""

@@ -11,12 +11,14 @@ import numpy as np
 
 from xarray_nd2.format.container import CHUNK_ALIGNMENT_BYTES
 from xarray_nd2.format.layout import MISSING_OFFSET
-from xarray_nd2.format.name_areas import TIMESTAMP_BYTES, USUAL_NAME_AREA_BYTES, data_starts
+from xarray_nd2.format.name_areas import data_starts
+from xarray_nd2.format.sequences import IMAGE_FRAMES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xarray_nd2.format.chunk_map import ChunkMap
+    from xarray_nd2.format.sequences import FrameSequence
 
 
 def usual_length(lengths: NDArray[np.int64]) -> int | None:
@@ -29,7 +31,8 @@ def presume_frame_offsets(
     chunk_map: ChunkMap,
     count: int,
     frame_bytes: int | None,
-    name_area_bytes: int = USUAL_NAME_AREA_BYTES,
+    name_area_bytes: int | None = None,
+    sequence: FrameSequence = IMAGE_FRAMES,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Presume where the frames' data lies, and check it against the neighbouring chunks.
 
@@ -45,13 +48,16 @@ def presume_frame_offsets(
         Number of frames of the image; frames of the map beyond it are left out.
     frame_bytes : int or None
         Bytes of one padded frame where it is stored uncompressed, None where frames are compressed.
-    name_area_bytes : int
-        Of the frames' chunks, or the length of the name where that is longer.
+    name_area_bytes : int, optional
+        Of the frames' chunks, or the length of the name where that is longer; the usual one unless
+        given.
+    sequence : FrameSequence, optional
+        That the frames of the map are; those of the image unless given.
 
     Returns
     -------
     data_offset : ndarray of int64, shape (count,)
-        Byte of the file at which the data (timestamp, then pixels) of each frame is presumed;
+        Byte of the file at which the data (of the image a timestamp, then pixels) of each frame is presumed;
         `MISSING_OFFSET` where the map has no such frame.
     data_length : ndarray of int64, shape (count,)
         Length of that data; of a compressed frame whose length the map does not tell, all the room
@@ -66,7 +72,8 @@ def presume_frame_offsets(
     chunk_offset[index] = chunk_map.frame_offset[inside]
     data_length[index] = chunk_map.frame_length[inside]
     present = chunk_offset != MISSING_OFFSET
-    skip = data_starts(name_area_bytes, count)
+    area_bytes = sequence.usual_area_bytes if name_area_bytes is None else name_area_bytes
+    skip = data_starts(area_bytes, count, sequence)
 
     available = chunk_map.bytes_to_next_chunk(chunk_offset)
     doubtful = np.zeros(count, bool)
@@ -74,7 +81,7 @@ def presume_frame_offsets(
         data_length = np.where(data_length < 0, available - skip, data_length)
     else:
         doubtful |= (data_length >= 0) & (data_length != usual_length(data_length))
-        data_length = np.where(present, TIMESTAMP_BYTES + frame_bytes, -1)
+        data_length = np.where(present, sequence.bytes_before_pixels + frame_bytes, -1)
     slack = available - (skip + data_length)
     doubtful |= (slack < 0) | (slack >= CHUNK_ALIGNMENT_BYTES) | (data_length < 0)
     # Chunks start on pages, and the first page is that of the file's signature.
@@ -82,5 +89,18 @@ def presume_frame_offsets(
     doubtful |= np.isin(chunk_offset, chunk_map.contested)
     numbers, times = np.unique(index, return_counts=True)
     doubtful[numbers[times > 1]] = True
+    if sequence != IMAGE_FRAMES:  # these may be very many, and to look at all takes long
+        doubtful |= _out_of_order(chunk_offset)
     data_offset = np.where(present, chunk_offset + skip, MISSING_OFFSET)
     return data_offset, data_length, doubtful & present
+
+
+def _out_of_order(chunk_offset: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Frames that lie behind one of a higher number, or before one of a lower."""
+    present = np.flatnonzero(chunk_offset != MISSING_OFFSET)
+    numbers = present[chunk_offset[present].argsort(kind="stable")]
+    highest_before = np.maximum.accumulate(numbers)
+    lowest_behind = np.minimum.accumulate(numbers[::-1])[::-1]
+    found = np.zeros(len(chunk_offset), bool)
+    found[numbers[(numbers < highest_before) | (numbers > lowest_behind)]] = True
+    return found

@@ -16,26 +16,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from xarray_nd2.format.container import (
-    CHUNK_ALIGNMENT_BYTES,
-    CHUNK_HEADER,
-    frame_name,
-    parse_chunk_header,
-)
+from xarray_nd2.format.container import CHUNK_ALIGNMENT_BYTES, CHUNK_HEADER, parse_chunk_header
+from xarray_nd2.format.sequences import IMAGE_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-TIMESTAMP_BYTES: Final = 8
-"""The acquisition time before a frame's pixels: float64, milliseconds."""
-USUAL_NAME_AREA_BYTES: Final = CHUNK_ALIGNMENT_BYTES - TIMESTAMP_BYTES - CHUNK_HEADER.size
-"""Name area in files of NIS-Elements: the pixels start on the second page of the chunk."""
+    from xarray_nd2.format.sequences import FrameSequence
+
 TIGHT_NAME_AREA_BYTES: Final = 0
 """Name area that is as long as the name."""
-FRAME_HEADER_BYTES: Final = CHUNK_HEADER.size + 32
-"""Bytes of a frame's chunk that are read as its header: they hold the longest name."""
 
 _LEAST_PADDING_BYTES: Final = 16  # of an area whose length one flipped bit makes that of the name
 
@@ -54,6 +46,8 @@ class FrameHeader:
         Zero bytes that follow the name, as far as they were read.
     room_bytes : int
         From the chunk's start to the next one, by the map; -1 if none follows.
+    sequence : FrameSequence
+        That the frame is one of.
     """
 
     offset: int
@@ -62,6 +56,7 @@ class FrameHeader:
     data_bytes: int
     zeros_behind: int
     room_bytes: int
+    sequence: FrameSequence
 
     @property
     def data_offset(self) -> int:
@@ -80,22 +75,22 @@ class FrameHeader:
 
     def may_have(self, area_bytes: int) -> bool:
         """Whether zeros follow the name up to the end of such an area."""
-        end = min(CHUNK_HEADER.size + area_bytes, FRAME_HEADER_BYTES)
+        end = min(CHUNK_HEADER.size + area_bytes, self.sequence.header_bytes)
         return CHUNK_HEADER.size + self.name_bytes + self.zeros_behind >= end
 
     def agrees(self, area_bytes: int) -> bool:
         """Whether this frame has the name area of a file whose frames have this one."""
-        own = max(area_bytes, self.name_bytes)
+        own = int(self.sequence.areas(area_bytes, np.array(self.name_bytes)))
         return self.area_bytes == own and self.may_have(own)
 
     @property
     def told(self) -> int | None:
         """The usual name area that this header tells, None where it leaves a doubt."""
-        if self.agrees(USUAL_NAME_AREA_BYTES):
-            return USUAL_NAME_AREA_BYTES
+        if self.agrees(self.sequence.usual_area_bytes):
+            return self.sequence.usual_area_bytes
         # An area as long as the longest name is tight for that frame, too, so only the shortest
         # name tells. Many zeros may be padding; fewer are a time of 0.
-        tight = self.area_bytes == self.name_bytes == len(frame_name(0))
+        tight = self.area_bytes == self.name_bytes == len(self.sequence.chunk_name(0))
         return TIGHT_NAME_AREA_BYTES if tight and self.zeros_behind < _LEAST_PADDING_BYTES else None
 
     @property
@@ -109,31 +104,38 @@ class FrameHeader:
 
 
 def parse_frame_header(
-    buffer: bytes, sequence_index: int, offset: int, room_bytes: int
+    buffer: bytes,
+    sequence_index: int,
+    offset: int,
+    room_bytes: int,
+    sequence: FrameSequence = IMAGE_FRAMES,
 ) -> FrameHeader:
     """Parse the header of a frame's chunk.
 
     Parameters
     ----------
     buffer : bytes
-        The file's `FRAME_HEADER_BYTES` bytes from `offset` on.
+        The file's bytes from `offset` on, as many as a header of the sequence has.
     sequence_index : int
         Number of the frame.
     offset : int
         Where in the file the chunk starts.
     room_bytes : int
         Bytes to the next chunk, -1 if none follows.
+    sequence : FrameSequence, optional
+        That the frame is one of; those of the image unless given.
 
     Raises
     ------
     ND2FormatError
         This is not the header of that frame.
     """
-    name = frame_name(sequence_index)
+    name = sequence.chunk_name(sequence_index)
     skip, data_bytes = parse_chunk_header(buffer, name, offset)
     start = CHUNK_HEADER.size + len(name)
     zeros = len(buffer) - start - len(buffer[start:].lstrip(b"\0"))
-    return FrameHeader(offset, len(name), skip - CHUNK_HEADER.size, data_bytes, zeros, room_bytes)
+    area_bytes = skip - CHUNK_HEADER.size
+    return FrameHeader(offset, len(name), area_bytes, data_bytes, zeros, room_bytes, sequence)
 
 
 def agreed_name_area(headers: Sequence[FrameHeader]) -> int | None:
@@ -145,7 +147,9 @@ def agreed_name_area(headers: Sequence[FrameHeader]) -> int | None:
         None where the headers prove none: no two of them agree and none tells a usual one, or as
         many are for another.
     """
-    usual = (USUAL_NAME_AREA_BYTES, TIGHT_NAME_AREA_BYTES)
+    if not headers:
+        return None
+    usual = (headers[0].sequence.usual_area_bytes, TIGHT_NAME_AREA_BYTES)
     ranked: list[tuple[tuple[int, int, bool, bool], int | None]] = []
     for area in {*usual, *(header.area_bytes for header in headers)}:
         agreeing = [header for header in headers if header.agrees(area)]
@@ -161,11 +165,13 @@ def agreed_name_area(headers: Sequence[FrameHeader]) -> int | None:
 
 def _is_undisputed(headers: Sequence[FrameHeader]) -> bool:
     """Whether there is but one header, and no usual name area that its frame could have instead."""
-    usual = USUAL_NAME_AREA_BYTES
+    usual = headers[0].sequence.usual_area_bytes
     return len(headers) == 1 and not (headers[0].may_have(usual) and headers[0].fits(usual))
 
 
-def data_starts(name_area_bytes: int, count: int) -> NDArray[np.int64]:
+def data_starts(
+    name_area_bytes: int, count: int, sequence: FrameSequence = IMAGE_FRAMES
+) -> NDArray[np.int64]:
     """Bytes from the start of the chunk of each of `count` frames to its data."""
     digits = np.searchsorted(10 ** np.arange(1, 19), np.arange(count), side="right")
-    return CHUNK_HEADER.size + np.maximum(name_area_bytes, len(frame_name(0)) + digits)
+    return CHUNK_HEADER.size + sequence.areas(name_area_bytes, len(sequence.chunk_name(0)) + digits)

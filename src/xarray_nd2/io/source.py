@@ -115,10 +115,7 @@ class ByteSource:
     def mapped(self, *, keep: bool = False) -> memoryview | None:
         """All bytes of the file, mapped into memory; None where `is_mapped` is false.
 
-        Parameters
-        ----------
-        keep : bool
-            Whether to keep the map for a moment, for the next read.
+        With `keep` the map is kept for a moment, for the next read.
 
         Raises
         ------
@@ -233,7 +230,11 @@ class ByteSource:
         return parts
 
     def read(
-        self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
+        self,
+        ranges: Ranges,
+        deliver: Deliver,
+        max_concurrency: int = MAX_CONCURRENCY,
+        max_inline_bytes: int = MAX_INLINE_DECODE_BYTES,
     ) -> None:
         """Read ranges concurrently, handing over each as it arrives.
 
@@ -245,33 +246,47 @@ class ByteSource:
             Called with the number of a range and its bytes, from any thread and in any order.
         max_concurrency : int
             Requests in flight.
+        max_inline_bytes : int
+            Ranges up to here are handed over on the event loop itself, all others in threads.
 
         Raises
         ------
         ND2SourceError
             A range cannot be read, or the object has changed.
         """
-        self._read(ranges, deliver, max_concurrency, opening=False)
+        self._read(ranges, deliver, max_concurrency, max_inline_bytes)
 
     def _read(
-        self, ranges: Ranges, deliver: Deliver, max_concurrency: int, *, opening: bool
+        self,
+        ranges: Ranges,
+        deliver: Deliver,
+        max_concurrency: int,
+        max_inline_bytes: int = MAX_INLINE_DECODE_BYTES,
+        *,
+        opening: bool = False,
     ) -> None:
         transport = self._transport()
         if isinstance(transport, DirectTransport):
             self._read_directly(transport, ranges, deliver)
         else:
-            work = self._read_all(transport, ranges, deliver, max_concurrency, opening=opening)
+            work = self._read_all(
+                transport, ranges, deliver, max_concurrency, max_inline_bytes, opening=opening
+            )
             wait_for(transport.loop, work)
 
     async def aread(
-        self, ranges: Ranges, deliver: Deliver, max_concurrency: int = MAX_CONCURRENCY
+        self,
+        ranges: Ranges,
+        deliver: Deliver,
+        max_concurrency: int = MAX_CONCURRENCY,
+        max_inline_bytes: int = MAX_INLINE_DECODE_BYTES,
     ) -> None:
         """Do what `read` does, without blocking the event loop of the caller."""
         transport = self._transport()
         if isinstance(transport, DirectTransport):
             await asyncio.to_thread(self._read_directly, transport, ranges, deliver)
         else:
-            work = self._read_all(transport, ranges, deliver, max_concurrency)
+            work = self._read_all(transport, ranges, deliver, max_concurrency, max_inline_bytes)
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, transport.loop))
 
     def _read_directly(self, transport: DirectTransport, ranges: Ranges, deliver: Deliver) -> None:
@@ -306,6 +321,7 @@ class ByteSource:
         ranges: Ranges,
         deliver: Deliver,
         max_concurrency: int,
+        max_inline_bytes: int,
         *,
         opening: bool = False,
     ) -> None:
@@ -322,7 +338,7 @@ class ByteSource:
                     asked = time.monotonic()
                     part = await self._read_one(transport, start, stop)
                     answers.append(_times_of(asked, part))
-                    if len(part.data) <= MAX_INLINE_DECODE_BYTES:
+                    if len(part.data) <= max_inline_bytes:
                         deliver(index, part.data)
                     else:
                         decode = partial(deliver, index, part.data)

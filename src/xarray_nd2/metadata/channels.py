@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from xarray_nd2.metadata.label import distinct_names, text_array
+from xarray_nd2.metadata.label import distinct_names, hex_color, text_array
 from xarray_nd2.metadata.picture_planes import COLOR_SAMPLES, channel_names, planes_of_channels
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def channel_coordinates(image: ImageShape, planes: Sequence[PicturePlane]) -> di
         "color": along(_hex_color, "", "display colour"),
     }
     optional = {
-        "laser_power": along(_laser_power, nan, "laser power", units="%"),
+        "laser_power": along(_laser_power, nan, "laser power", units="percent"),
         "binning": along(_binning, nan, "camera binning", units="1"),
         "camera": along(_camera, "", "camera"),
         "optical_configuration": along(_optical_configuration, "", "optical configuration"),
@@ -197,11 +197,7 @@ def _modality(plane: PicturePlane) -> str:
 
 
 def _hex_color(plane: PicturePlane) -> str:
-    color = plane.picture.whole("uiColor")
-    if color is None or not 0 <= color < 2**32:
-        return ""
-    red, green, blue, _ = color.to_bytes(4, "little")
-    return f"#{red:02x}{green:02x}{blue:02x}"
+    return hex_color(plane.picture.whole("uiColor"))
 
 
 def _camera(plane: PicturePlane) -> str | None:

@@ -12,7 +12,8 @@ from xarray_nd2.metadata.focus import recorded_heights, stage_heights, z_axis
 from xarray_nd2.metadata.label import along
 from xarray_nd2.metadata.space import pixel_axes, pixel_size_um, position_axis, stage_position
 from xarray_nd2.metadata.time_axis import time_axis
-from xarray_nd2.metadata.times import acquired, first_frame_date, read_times
+from xarray_nd2.metadata.times import acquired, first_frame_date
+from xarray_nd2.metadata.wells import well_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.picture_planes import PicturePlane
     from xarray_nd2.metadata.times import MeasuredTimes
     from xarray_nd2.metadata.tree import Branch
+    from xarray_nd2.metadata.wells import FrameWells
 
     Floats = NDArray[np.float64]
 
@@ -40,10 +42,13 @@ class FrameTables:
     stage : mapping of str to ndarray of float64
         Places of the stage along "x", "y" and "z", µm, as far as there are any: of the first time
         point at least along z.
+    wells : FrameWells or None
+        Wells of a plate, if there was one.
     """
 
     times: Floats
     stage: Mapping[str, Floats]
+    wells: FrameWells | None = None
 
 
 def read_coordinates(
@@ -52,6 +57,7 @@ def read_coordinates(
     picture: Branch,
     planes: Sequence[PicturePlane],
     tables: FrameTables,
+    times: MeasuredTimes | None,
     present: NDArray[np.bool_],
 ) -> dict[str, Coordinate]:
     """Coordinates of the image.
@@ -68,6 +74,8 @@ def read_coordinates(
         Of the picture.
     tables : FrameTables
         What was recorded of each frame.
+    times : MeasuredTimes or None
+        What its table of times tells.
     present : ndarray of bool, shape (frames,)
         Which frames the file has.
 
@@ -76,7 +84,6 @@ def read_coordinates(
     dict of str to (dims, values, attrs)
         One for each dimension, and what else is known along the loops and channels.
     """
-    times = read_times(tables.times, present, picture)
     heights = recorded_heights(tables.stage, image.loops, present)
     axes = _loop_axes(dimensions, image, times, heights)
     coordinates = axes | channel_coordinates(image, planes)
@@ -84,6 +91,8 @@ def read_coordinates(
     coordinates |= _frame_times(image, times, picture)
     if not any(dimension.name[0] in "PU" for dimension in dimensions):
         coordinates |= stage_position(picture)
+    if tables.wells is not None:
+        coordinates |= well_coordinates(tables.wells, dimensions, present, picture.oddities)
     return coordinates | stage_heights(heights, axes, dimensions, picture)
 
 

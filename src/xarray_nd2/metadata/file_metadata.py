@@ -20,6 +20,7 @@ from xarray_nd2.metadata.experiment import read_experiment
 from xarray_nd2.metadata.loops import is_time, loop_dimensions
 from xarray_nd2.metadata.picture_planes import arranged_components, read_picture_planes
 from xarray_nd2.metadata.space import pixel_size_um
+from xarray_nd2.metadata.times import read_clock, read_times
 from xarray_nd2.metadata.tree import Branch, Oddities
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.coordinates import FrameTables
     from xarray_nd2.metadata.label import Coordinate
     from xarray_nd2.metadata.loops import StoredFrames
+    from xarray_nd2.metadata.times import Clock
 
 # The record that is all of a chunk in files of version 3.
 _ROOT_OF_PART: Final = {
@@ -55,12 +57,15 @@ class FileMetadata:
         Of the image, non-index ones included.
     image_attrs, file_attrs : dict
         Plain JSON-able attributes.
+    clock : Clock
+        Of the experiment.
     """
 
     image: ImageShape
     coordinates: dict[str, Coordinate]
     image_attrs: dict[str, Any]
     file_attrs: dict[str, Any]
+    clock: Clock
 
 
 def read_metadata(
@@ -124,14 +129,16 @@ def read_metadata(
             attributes, arranged_components(planes, components), dimensions, stored
         )
         present = stored.present(image.frame_count)
+        times = read_times(tables.times, present, picture)
         attrs = file_attrs(version, picture, texts)
         if _is_bounded(picture, texts):
             attrs["nd2_metadata"] = nd2_says(file)
     return FileMetadata(
         image,
-        read_coordinates(image, dimensions, picture, planes, tables, present),
+        read_coordinates(image, dimensions, picture, planes, tables, times, present),
         image_attrs(attributes, picture, planes, pixel_size_um(picture)),
         attrs,
+        read_clock(times, picture),
     )
 
 

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xarray_nd2.metadata.tree import Oddities
+
 Coordinate = tuple[tuple[str, ...], Any, dict[str, Any]]
 """Dimensions, values and attributes."""
 
 _LABEL_DECIMALS: Final = 9  # of seconds and µm, far below what either is known to
 _MAX_NAME_CHARACTERS: Final = 255
+_MAX_TEXT_CHARACTERS: Final = 2**24  # of an array, in which each text takes as many as the longest
 
 
 def rounded(values: NDArray[np.floating[Any]] | float) -> NDArray[np.float64]:
@@ -37,6 +40,38 @@ def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def text_array(texts: Sequence[str]) -> NDArray[np.str_]:
     """An array of texts, which takes as much for each as for the longest: their end is cut off."""
     return np.array([text[:_MAX_NAME_CHARACTERS] for text in texts], np.str_)
+
+
+def whole_text_array(texts: Sequence[str], name: str, oddities: Oddities) -> NDArray[np.str_]:
+    """An array of texts of any length, for which memory is bounded.
+
+    Only where one long text among many would take too much, ends are cut off, which is noted of the
+    array's `name`.
+    """
+    longest = max(map(len, texts), default=0)
+    fitting = max(_MAX_NAME_CHARACTERS, _MAX_TEXT_CHARACTERS // max(1, len(texts)))
+    if longest > fitting:
+        oddities.note(f"{name} is cut off after {fitting} characters")
+    return np.array([text[:fitting] for text in texts], np.str_)
+
+
+def hex_color(color: int | None) -> str:
+    """A display colour as #rrggbb; empty if it is none.
+
+    Parameters
+    ----------
+    color : int or None
+        As stored: red is in the lowest byte.
+
+    Examples
+    --------
+    >>> hex_color(0xFF3300)
+    '#0033ff'
+    """
+    if color is None or not 0 <= color < 2**32:
+        return ""
+    red, green, blue, _ = color.to_bytes(4, "little")
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def distinct_names(names: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from xarray_nd2.metadata.group import Group
-from xarray_nd2.metadata.label import distinct_names, text_array
+from xarray_nd2.metadata.label import text_array
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _TEXT_CODE: Final = 1
 _TEXT_ROW_UNITS: Final = 256  # of UTF-16
+_MAX_NAME_CHARACTERS: Final = 200
+# Of all columns together, where frames without a value are filled up: a small file can tell of a
+# million frames that it does not have, and of many columns.
+_MAX_PADDING_BYTES: Final = 2**28
 # By the vendor's code of the type: of the values as stored.
 _STORED_DTYPES: Final = {
     _TEXT_CODE: np.dtype(("<u2", (_TEXT_ROW_UNITS,))),
@@ -123,14 +127,18 @@ def recorded_group(
         for name, given in coordinates.items()
         if given[0] and set(given[0]) <= set(dims)
     }
+    frames = math.prod(shape)
     names = _variable_names([column.description for column, _ in columns], {*coordinates, *dims})
     variables = {}
+    padding_bytes = 0
     for name, (column, data) in zip(names, columns, strict=True):
         rows = len(data) // column.dtype.itemsize
-        if len(data) % column.dtype.itemsize or rows < math.prod(shape):
-            oddities.note(
-                f"{column.description!r} was recorded of {rows} of {math.prod(shape)} frames"
-            )
+        if len(data) % column.dtype.itemsize or rows < frames:
+            oddities.note(f"{column.description!r} was recorded of {rows} of {frames} frames")
+        padding_bytes += max(0, frames - rows) * _padding_width_bytes(column)
+        if padding_bytes > _MAX_PADDING_BYTES:
+            oddities.note("columns that are too short by far are left out")
+            break
         values = np.frombuffer(data[: rows * column.dtype.itemsize], column.dtype)
         attrs = {"long_name": column.description}
         if column.unit in _UDUNITS_WORDS:
@@ -138,18 +146,31 @@ def recorded_group(
         elif column.unit:
             attrs["comment"] = f"in {column.unit}"
         attrs["nd2_id"] = column.chunk.decode().partition("|")[2].rstrip("!")
-        variables[name] = dims, _of_frames(values, math.prod(shape)).reshape(shape), attrs
+        variables[name] = dims, _of_frames(values, frames).reshape(shape), attrs
     return Group(variables, labels, oddities=oddities)
 
 
 def _variable_names(descriptions: Sequence[str], taken: Collection[str]) -> list[str]:
-    """Names in snake case, none of which is one of those that are taken."""
-    names = []
+    """Names in snake case, distinct, none of which is one of those that are taken."""
+    names: dict[str, None] = {}
+    alike: dict[str, int] = {}
     for description in descriptions:
-        name = re.sub(r"\W+", "_", description.lower()).strip("_") or "column"
+        name = (
+            re.sub(r"\W+", "_", description.lower()).strip("_")[:_MAX_NAME_CHARACTERS] or "column"
+        )
         name = f"column_{name}" if name[0].isdigit() else name
-        names.append(f"recorded_{name}" if name in taken else name)
-    return [re.sub(r" \((\d+)\)$", r"_\1", name) for name in distinct_names(names)]
+        name = f"recorded_{name}" if name in taken else name
+        distinct = name
+        while distinct in names or distinct in taken:
+            alike[name] = alike.get(name, 1) + 1
+            distinct = f"{name}_{alike[name]}"
+        names[distinct] = None
+    return list(names)
+
+
+def _padding_width_bytes(column: RecordedColumn) -> int:
+    """Bytes that a frame without a value takes at most."""
+    return np.dtype(("U", _TEXT_ROW_UNITS)).itemsize if column.dtype.ndim else 8
 
 
 def _of_frames(values: NDArray[Any], frames: int) -> NDArray[Any]:

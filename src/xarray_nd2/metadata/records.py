@@ -65,6 +65,7 @@ def decoded_records(
     except Exception as error:
         raise ND2FormatError(f"nd2 cannot decode the chunk {shown!r}: {error}") from error
     values = decoded.get(_NEUTRAL_NAME)
-    if not isinstance(values, dict):
+    content = values.get(root, values) if isinstance(values, dict) else None
+    if not isinstance(content, dict):
         raise ND2FormatError(f"the chunk {shown!r} cannot be decoded")
-    return Branch(values.get(root, values), root, oddities)
+    return Branch(content, root, oddities)

@@ -112,6 +112,58 @@ def first_frame_date(picture: Branch) -> np.datetime64 | None:
     return np.datetime64(ticks * _TICK_NANOSECONDS, "ns")
 
 
+@dataclass(frozen=True)
+class Clock:
+    """How times on the clock of the experiment relate to the first frame.
+
+    Attributes
+    ----------
+    first_milliseconds : float or None
+        When the first frame was taken, on that clock; None where the file does not tell.
+    first_date : datetime64 or None
+        The date of that time, UTC; None where the file does not tell.
+    """
+
+    first_milliseconds: float | None
+    first_date: np.datetime64 | None
+
+    def seconds_of(self, milliseconds: Floats) -> Floats:
+        """Seconds since the first frame; on the clock itself where it is not told when that was."""
+        return rounded((milliseconds - (self.first_milliseconds or 0.0)) / 1000)
+
+    def dates_of(self, milliseconds: Floats) -> NDArray[np.datetime64] | None:
+        """Dates in UTC, not a time for what is not known or in another century; None if none are known."""
+        if self.first_milliseconds is None or self.first_date is None:
+            return None
+        return self.first_date + _since((milliseconds - self.first_milliseconds) * 1e6)
+
+
+def read_clock(times: MeasuredTimes | None, picture: Branch) -> Clock:
+    """The clock of the experiment: by the table of times, else by the metadata of the first frame.
+
+    Parameters
+    ----------
+    times : MeasuredTimes or None
+        Of all frames.
+    picture : Branch
+        Metadata of the first frame.
+    """
+    date = first_frame_date(picture)
+    if times is not None and not times.stood_still:
+        return Clock(times.first_milliseconds, date if times.is_dated else None)
+    first = picture.positive("dTimeMSec")
+    known = first is not None and first < _MAX_TIME_MILLISECONDS
+    return Clock(first, date) if known else Clock(None, None)
+
+
+def _since(nanoseconds: Floats) -> NDArray[np.timedelta64]:
+    """Durations; not a time where they are not known, or longer than a century."""
+    since = np.full(nanoseconds.shape, np.timedelta64("NaT"), "timedelta64[ns]")
+    known = np.abs(nanoseconds) < _MAX_TIME_MILLISECONDS * 1e6  # which NaN is not
+    since[known] = np.rint(nanoseconds[known]).astype("timedelta64[ns]")
+    return since
+
+
 def acquired(
     first: np.datetime64 | None, times: MeasuredTimes | None, loops: tuple[tuple[str, int], ...]
 ) -> Coordinate | None:
@@ -136,10 +188,7 @@ def acquired(
     dims, shape = tuple(dim for dim, _ in loops), tuple(size for _, size in loops)
     since = np.zeros(math.prod(shape), "timedelta64[ns]")
     if times is not None and times.is_dated and not times.stood_still:
-        apart = (times.milliseconds - times.first_milliseconds) * 1e6
-        since[:] = np.timedelta64("NaT")
-        known = np.isfinite(apart)
-        since[known] = np.rint(apart[known]).astype("timedelta64[ns]")
+        since = _since((times.milliseconds - times.first_milliseconds) * 1e6)
     elif len(since) > 1:
         return None
     attrs = {"long_name": "acquisition date", "comment": "UTC"}

@@ -18,6 +18,7 @@ _MAX_NOTES: Final = 100
 _MAX_SHOWN_NOTES: Final = 5
 _MAX_WHOLE: Final = 2**63
 _LIST_ITEM: Final = re.compile(r"i\d{10}")  # nd2's names of the items of a list
+_VENDOR_PREFIX: Final = re.compile(r"[a-z_]+(?=[A-Z0-9])")
 
 
 class Oddities:
@@ -120,6 +121,33 @@ class Branch:
     def with_values(self, value: object) -> Branch:
         """A branch of other values, called the same in notes."""
         return Branch(value, self.path, self.oddities)
+
+    def unprefixed(self) -> Branch:
+        """The branch under names without the vendor's prefixes, which tell types and need not be known.
+
+        Such as ``Label`` for ``m_sLabel``.
+        """
+        values: dict[str, Any] = {}
+        for name, value in self.values.items():
+            prefix = None if _LIST_ITEM.fullmatch(name) else _VENDOR_PREFIX.match(name)
+            values.setdefault(name[prefix.end() :] if prefix else name, value)
+        return self.with_values(values)
+
+    def numbered(self, stem: str) -> list[tuple[int, Branch]]:
+        """The branches below that are called by a stem and a number, such as ``Global_0``, by number.
+
+        It is noted if they are not as many as the whole number ``{stem}Size`` says.
+        """
+        names = re.compile(rf"{re.escape(stem)}(\d{{1,9}})")
+        matches = filter(None, map(names.fullmatch, self.values))
+        found = sorted((int(match[1]), match[0]) for match in matches)
+        numbers = [number for number, _ in found]
+        size = self.whole(f"{stem}Size", needed=bool(found))
+        if size is not None and size != len(found):
+            self.oddities.note(f"{self.path}/{stem}Size is {size}, and there are {len(found)}")
+        elif numbers != list(range(len(found))):
+            self.oddities.note(f"{self.path}/{stem} is not numbered in a row")
+        return [(number, self.below(name)) for number, name in found]
 
     def branches(self) -> list[Branch]:
         """The branches below, in the order of the file."""

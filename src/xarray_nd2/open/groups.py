@@ -6,10 +6,15 @@ and returns what it holds. Groups that are read together take each step in one r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from xarray_nd2.errors import ND2FormatError
+from xarray_nd2.errors import ND2FormatError, ND2UnsupportedError
+from xarray_nd2.open.events import EVENT_CHUNKS, read_events
+from xarray_nd2.open.levels import embedded_levels, read_level
+from xarray_nd2.open.masks import LAYERS_CHUNK, TILED_LAYERS_CHUNK, read_masks
 from xarray_nd2.open.recorded import COLUMNS_CHUNK, read_recorded
+from xarray_nd2.open.rois import ROIS_CHUNK, read_rois
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 def read_groups(
     opened: OpenedFile, wanted: Collection[str] | None = None
-) -> dict[str, Group | ND2FormatError]:
+) -> dict[str, Group | ND2FormatError | ND2UnsupportedError]:
     """Read groups of a file.
 
     Parameters
@@ -33,8 +38,8 @@ def read_groups(
 
     Returns
     -------
-    dict of str to Group or ND2FormatError
-        Those that the file has; an error in place of one that is damaged.
+    dict of str to Group, ND2FormatError or ND2UnsupportedError
+        Those that the file has; an error in place of one that is damaged, or cannot be decoded.
 
     Raises
     ------
@@ -47,7 +52,7 @@ def read_groups(
         if wanted is None or name in wanted
     }
     order = list(running)
-    found: dict[str, Group | ND2FormatError] = {}
+    found: dict[str, Group | ND2FormatError | ND2UnsupportedError] = {}
     while running:
         needed: list[tuple[int, int]] = []
         for name, steps in list(running.items()):
@@ -57,7 +62,7 @@ def read_groups(
             except StopIteration as end:
                 if end.value is not None:
                     found[name] = end.value
-            except ND2FormatError as error:
+            except (ND2FormatError, ND2UnsupportedError) as error:
                 found[name] = error
             del running[name]
         opened.reader.prefetch(needed)
@@ -72,4 +77,12 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
     possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
     if COLUMNS_CHUNK in opened.chunk_map.chunks:
         possible["recorded"] = read_recorded
+    if EVENT_CHUNKS & opened.chunk_map.chunks.keys():
+        possible["events"] = read_events
+    if ROIS_CHUNK in opened.chunk_map.chunks:
+        possible["rois"] = read_rois
+    if LAYERS_CHUNK in opened.chunk_map.chunks or TILED_LAYERS_CHUNK in opened.chunk_map.chunks:
+        possible["masks"] = read_masks
+    for level in embedded_levels(opened):
+        possible[f"level{level.number}"] = partial(read_level, level=level)
     return possible

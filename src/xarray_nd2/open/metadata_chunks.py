@@ -14,10 +14,19 @@ import numpy as np
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.container import CHUNK_HEADER, SIGNATURE_BYTES
 from xarray_nd2.format.skeleton import build_skeleton
-from xarray_nd2.metadata.chunk_names import STAGE_CHUNKS, TIMES_CHUNK, metadata_chunks
+from xarray_nd2.metadata.chunk_names import (
+    PLATE_CHUNK,
+    STAGE_CHUNKS,
+    TIMES_CHUNK,
+    WELLS_CHUNK,
+    metadata_chunks,
+)
 from xarray_nd2.metadata.coordinates import FrameTables
 from xarray_nd2.metadata.file_metadata import rows_of_first_time
 from xarray_nd2.metadata.limits import check_metadata
+from xarray_nd2.metadata.records import decoded_records
+from xarray_nd2.metadata.tree import Branch
+from xarray_nd2.metadata.wells import read_frame_wells
 from xarray_nd2.open.chunk_data import (
     MAX_NAME_AREA_BYTES,
     chunk_data,
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from xarray_nd2.format.chunk_map import ChunkExtent, ChunkMap
     from xarray_nd2.metadata.loops import StoredFrames
     from xarray_nd2.metadata.tree import Oddities
+    from xarray_nd2.metadata.wells import FrameWells
     from xarray_nd2.open.file_reader import FileReader
 
 _VALUE_BYTES: Final = 8  # of a table of float64
@@ -109,14 +119,19 @@ def read_metadata_chunks(
         places = {name: _first_rows(extent, rows) for name, extent in places.items()}
     if STAGE_CHUNKS["z"] in places:
         tables[STAGE_CHUNKS["z"]] = places[STAGE_CHUNKS["z"]]
-    reader.prefetch([*ranges.values(), *tables.values(), *also])
+    named = (WELLS_CHUNK, PLATE_CHUNK) if WELLS_CHUNK in chunk_map.chunks else ()
+    wells = {name: chunk_map.chunks[name] for name in named if name in chunk_map.chunks}
+    well_ranges = _ranges(reader, wells, b"", oddities)
+    reader.prefetch([*ranges.values(), *tables.values(), *well_ranges.values(), *also])
     chunks, damaged = _descriptions(reader, ranges, names["attributes"], oddities)
     return MetadataChunks(
         build_skeleton(reader.read(0, SIGNATURE_BYTES), chunks),
         [part for part, name in names.items() if name in chunks],
         [part for part, name in names.items() if name in damaged],
         FrameTables(
-            _times(reader, tables, oddities), _stage(reader, places, stored.numbered, oddities)
+            _times(reader, tables, oddities),
+            _stage(reader, places, stored.numbered, oddities),
+            _wells(reader, well_ranges, oddities),
         ),
     )
 
@@ -158,6 +173,28 @@ def _stage(
                 oddities.note(f"the chunk {name.decode()} does not tell a height for each frame")
             return {}
     return found
+
+
+def _wells(
+    reader: FileReader, ranges: dict[bytes, tuple[int, int]], oddities: Oddities
+) -> FrameWells | None:
+    """Wells of the frames, if the file tells them."""
+    if WELLS_CHUNK not in ranges:
+        return None
+    plate = Branch(None, "PlateDesc", oddities)
+    try:
+        if PLATE_CHUNK in ranges:
+            data = chunk_data(reader, PLATE_CHUNK, ranges[PLATE_CHUNK])
+            signature = reader.read(0, SIGNATURE_BYTES)
+            plate = decoded_records(signature, PLATE_CHUNK, data, "PlateDesc", oddities)
+    except ND2FormatError as error:
+        oddities.note(str(error))
+    try:
+        data = chunk_data(reader, WELLS_CHUNK, ranges[WELLS_CHUNK])
+        return read_frame_wells(WELLS_CHUNK, data, plate, oddities)
+    except ND2FormatError as error:
+        oddities.note(str(error))
+        return None
 
 
 def _first_rows(extent: tuple[int, int], rows: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def read_recorded(opened: OpenedFile) -> Steps[Group | None]:
     Raises
     ------
     ND2FormatError
-        That chunk cannot be read.
+        That chunk, or none of the columns, can be read.
     """
     oddities = Oddities()
     yield [opened.range_of(COLUMNS_CHUNK)]
@@ -51,6 +51,8 @@ def read_recorded(opened: OpenedFile) -> Steps[Group | None]:
             found.append((column, opened.data_of(column.chunk)))
         except ND2FormatError as error:
             oddities.note(str(error))
+    if not found and oddities:
+        raise ND2FormatError(f"the recorded columns cannot be read: {oddities}")
     if not found:
         return None
     return recorded_group(found, opened.layout.loops, opened.metadata.coordinates, oddities)

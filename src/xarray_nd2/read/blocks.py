@@ -11,18 +11,18 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from xarray_nd2.format.layout import FrameLayout
+    from xarray_nd2.format.layout import ImageShape
 
 BLOCK_BYTES: Final = 32 * 1024 * 1024
 """Bytes of decoded pixels to aim at for one block."""
 
 
-def preferred_blocks(layout: FrameLayout, block_bytes: int = BLOCK_BYTES) -> dict[str, int]:
+def preferred_blocks(layout: ImageShape, block_bytes: int = BLOCK_BYTES) -> dict[str, int]:
     """Block size along each dimension.
 
     Parameters
     ----------
-    layout : FrameLayout
+    layout : ImageShape
         Of the image.
     block_bytes : int
         Bytes to aim at, and to stay below.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xarray_nd2.format.layout import FrameLayout
+    from xarray_nd2.format.layout import ImageShape
 
     Ints = NDArray[np.int64]
     Key = Sequence[int | np.integer[Any] | slice | NDArray[np.integer[Any]]]
@@ -97,12 +97,12 @@ class Selection:
         return len(self.rows) == 1
 
 
-def select_outer(layout: FrameLayout, key: Key) -> Selection:
+def select_outer(layout: ImageShape, key: Key) -> Selection:
     """Selection of an outer key.
 
     Parameters
     ----------
-    layout : FrameLayout
+    layout : ImageShape
         Of the image.
     key : sequence of int, slice or ndarray of int, shape (n,)
         One for each dimension of the image.
@@ -126,7 +126,7 @@ def select_outer(layout: FrameLayout, key: Key) -> Selection:
     return Selection(frames.astype(np.int64), rows, cols, channels, samples, arrangement)
 
 
-def select_points(layout: FrameLayout, key: Sequence[NDArray[np.integer[Any]]]) -> Selection:
+def select_points(layout: ImageShape, key: Sequence[NDArray[np.integer[Any]]]) -> Selection:
     """Selection of a vectorized key, given as arrays that broadcast against each other.
 
     An axis of the result along which only the row changes is an axis of windows, and so for
@@ -134,7 +134,7 @@ def select_points(layout: FrameLayout, key: Sequence[NDArray[np.integer[Any]]]) 
 
     Parameters
     ----------
-    layout : FrameLayout
+    layout : ImageShape
         Of the image.
     key : sequence of ndarray of int
         One for each dimension of the image.
@@ -191,7 +191,7 @@ def select_points(layout: FrameLayout, key: Sequence[NDArray[np.integer[Any]]]) 
 
 
 def _select_product(
-    layout: FrameLayout, arrays: dict[str, Ints], shape: tuple[int, ...], axis_of: dict[str, int]
+    layout: ImageShape, arrays: dict[str, Ints], shape: tuple[int, ...], axis_of: dict[str, int]
 ) -> Selection:
     """Selection of arrays that are an outer key, if the axes of its result are brought in order.
 
@@ -224,7 +224,7 @@ def _select_product(
 
 
 def select_windows(
-    layout: FrameLayout,
+    layout: ImageShape,
     frames: NDArray[np.integer[Any]],
     y0: NDArray[np.integer[Any]],
     x0: NDArray[np.integer[Any]],
@@ -236,7 +236,7 @@ def select_windows(
 
     Parameters
     ----------
-    layout : FrameLayout
+    layout : ImageShape
         Of the image.
     frames : ndarray of int, shape (windows,)
         Sequence index of the frame of each window.
@@ -282,7 +282,7 @@ def select_windows(
     )
 
 
-def _all_sizes(layout: FrameLayout) -> dict[str, int]:
+def _all_sizes(layout: ImageShape) -> dict[str, int]:
     return dict(layout.loops) | {
         "C": layout.channels,
         "Y": layout.height,
@@ -339,7 +339,7 @@ def _others(ndim: int, *groups: list[int]) -> list[int]:
 
 
 def _frames(
-    layout: FrameLayout, arrays: dict[str, Ints], tile_axes: list[int], tile_shape: tuple[int, ...]
+    layout: ImageShape, arrays: dict[str, Ints], tile_axes: list[int], tile_shape: tuple[int, ...]
 ) -> Ints:
     """Sequence index of the frame of each tile."""
     count = math.prod(tile_shape)

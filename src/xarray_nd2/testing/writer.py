@@ -21,14 +21,19 @@ from xarray_nd2.format.container import frame_name
 from xarray_nd2.testing.channel import Channel
 from xarray_nd2.testing.checks import raise_unless, raise_unless_one_of
 from xarray_nd2.testing.chunks import ChunkWriter
+from xarray_nd2.testing.events import event_chunk
 from xarray_nd2.testing.experiment import experiment
 from xarray_nd2.testing.image import checked_image, stored_components, stored_frames
+from xarray_nd2.testing.levels import Levels, append_levels, stored_levels
+from xarray_nd2.testing.masks import mask_chunks
 from xarray_nd2.testing.metadata import attributes
 from xarray_nd2.testing.metadata import text_info as text_info_tree
 from xarray_nd2.testing.picture import julian_date, picture
 from xarray_nd2.testing.recorded import recorded_chunks
+from xarray_nd2.testing.rois import roi_chunk
 from xarray_nd2.testing.run import Run
 from xarray_nd2.testing.variant import lite_variant, variant_xml
+from xarray_nd2.testing.wells import Plate, well_chunks
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -36,11 +41,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from xarray_nd2.testing.events import Event
     from xarray_nd2.testing.experiment import Period, Point
     from xarray_nd2.testing.image import Image
+    from xarray_nd2.testing.masks import MaskLayer
     from xarray_nd2.testing.recorded import ColumnValues, RecordedColumn
+    from xarray_nd2.testing.rois import Roi
     from xarray_nd2.testing.run import OfLoops
     from xarray_nd2.testing.variant import Tree
+    from xarray_nd2.testing.wells import Well
 
 __all__ = ["write_nd2"]
 
@@ -71,12 +80,17 @@ def write_nd2(
     start: str | dt.datetime | np.datetime64 | None = None,
     timestamps: Sequence[float] | NDArray[Any] | None = None,
     recorded: Mapping[str, RecordedColumn | ColumnValues] | None = None,
+    events: Sequence[Event] | None = None,
+    rois: Sequence[Roi] | None = None,
+    masks: Sequence[MaskLayer] = (),
     bits_significant: int | None = None,
     text_info: Mapping[str, str] | None = None,
     row_alignment: int = 4,
     compression: Literal["lossless", "lossy"] | None = None,
     compression_level: int = 6,
     missing: Sequence[int] = (),
+    levels: Levels | int = 0,
+    wells: Plate | Sequence[Well | str] | None = None,
     version: tuple[int, int] = (3, 0),
     metadata_at: Literal["start", "end"] = "start",
     name_area: int = 4072,
@@ -145,6 +159,12 @@ def write_nd2(
     recorded : mapping of str to sequence, optional
         Recorded data: columns of one value a frame by their ID, such as ``X``, ``Y`` and ``Z`` for
         the stage in µm. They are stored as 64-bit floats, 32-bit integers or texts, as given.
+    events : sequence of Event, optional
+        What happened during the experiment.
+    rois : sequence of Roi, optional
+        Regions of interest. An empty list is what NIS-Elements writes of an image without any.
+    masks : sequence of MaskLayer, optional
+        Layers of masks.
     bits_significant : int, optional
         Bits of a component that carry a value; all of them unless given.
     text_info : mapping of str to str, optional
@@ -159,6 +179,11 @@ def write_nd2(
         From 0 (stored) to 9 (smallest).
     missing : sequence of int, optional
         Frames to leave out of the file and of its map.
+    levels : Levels or int, optional
+        Levels of an embedded pyramid, as many as the format has for an image of this size.
+    wells : Plate or sequence, optional
+        The well of each position of the first P loop, by its name or as a `Well`; a single one if
+        there is no P loop.
     version : {(3, 0), (2, 1)}, optional
         Version of the container. Version 2 has its metadata in XML.
     metadata_at : {"start", "end"}, optional
@@ -272,6 +297,11 @@ def write_nd2(
         last["CustomData|AcqTimesCache!"] = times.tobytes()
     if recorded is not None:
         last |= recorded_chunks(recorded, image.frame_count)
+    last |= event_chunk(events, lite=lite)
+    last |= roi_chunk(rois, (image.sizes["Y"], image.sizes["X"]), lite=lite)
+    last |= mask_chunks(masks, image.frame_count, image.sizes["Y"], image.sizes["X"])
+    last |= well_chunks(wells, image.sizes)
+    pyramid = stored_levels(image, levels, stored_components(components), absent)
     before, after = (
         (first, last | attributes_chunk)
         if metadata_at == "start"
@@ -288,6 +318,7 @@ def write_nd2(
             chunks.append(
                 frame_name(i).decode(), _FRAME_TIME_MS.pack(times[i]), frame, name_area=name_area
             )
+            append_levels(chunks, pyramid, i)
         for name, content in after.items():
             chunks.append(name, content)
         chunks.finish(by_name=map_order == "reversed")

@@ -1,0 +1,1 @@
+"""What a file says of itself, in the words of the Open Microscopy Environment."""
