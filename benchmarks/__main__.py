@@ -29,6 +29,7 @@ GROUP_NAMES = (
     "lossless",
     "small",
     "local",
+    "disk",
     "shares",
     "memory",
     "late",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from xarray.core import indexing
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import this_process
+from xarray_nd2.io.watch import count_local
 from xarray_nd2.read.cost import read_cost
 from xarray_nd2.read.decode import empty_pixels, rounds
+from xarray_nd2.read.mapped import mapped_tiles, strided_window
 from xarray_nd2.read.plan import plan_read
 from xarray_nd2.read.selection import select_outer, select_points
 
@@ -96,11 +99,18 @@ class ND2BackendArray(ReadOnDemand):
         self.dtype = layout.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return self.read_selection(self._select(key))
+        if not isinstance(key, indexing.VectorizedIndexer):
+            window = strided_window(self.layout, key.tuple, self.source.size)
+            if window is not None:
+                data = self.source.read_on_disk(window.start, window.stop)
+                if data is not None and len(data) == window.stop - window.start:
+                    count_local(((window.start, window.stop),))
+                    return window.copied(data)
+        return self.read(self._select(key))
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
         """Read without blocking the event loop, for ``await ds.load_async()``."""
-        return await self.aread_selection(self._select(key))
+        return await self.aread(self._select(key))
 
     def _select(self, key: indexing.ExplicitIndexer) -> Selection:
         # Every key that xarray has is understood, so none needs its adapter, which takes keys
@@ -152,23 +162,54 @@ class ND2BackendArray(ReadOnDemand):
                 )
         return plan
 
-    def read_selection(self, selection: Selection) -> NDArray[Any]:
-        """Read the pixels of a selection, arranged as it says."""
-        plan = self.plan(selection)
-        pixels = empty_pixels(plan)
-        with named_errors(self.source.name):
-            for ranges, deliver in self._rounds(plan, pixels):
-                self.source.read(ranges, deliver, self.max_concurrency)
+    def read(self, selection: Selection) -> NDArray[Any]:
+        """Read a selection.
+
+        Raises
+        ------
+        ND2FormatError
+            A frame of it is not where the file says, or is missing and must not be.
+        ND2SourceError
+            The file cannot be read, or has changed.
+        """
+        pixels = self._read_mapped(selection)
+        if pixels is None:
+            plan = self.plan(selection)
+            pixels = empty_pixels(plan)
+            with named_errors(self.source.name):
+                for ranges, deliver in self._rounds(plan, pixels):
+                    self.source.read(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
 
-    async def aread_selection(self, selection: Selection) -> NDArray[Any]:
-        """Do what `read_selection` does, without blocking the event loop of the caller."""
-        plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
-        pixels = empty_pixels(plan)
-        with named_errors(self.source.name):
-            for ranges, deliver in self._rounds(plan, pixels):
-                await self.source.aread(ranges, deliver, self.max_concurrency)
+    async def aread(self, selection: Selection) -> NDArray[Any]:
+        """Do what `read` does, without blocking the event loop of the caller."""
+        pixels = await asyncio.to_thread(self._read_mapped, selection)
+        if pixels is None:
+            plan = await asyncio.to_thread(self.plan, selection)  # which may have to connect first
+            pixels = empty_pixels(plan)
+            with named_errors(self.source.name):
+                for ranges, deliver in self._rounds(plan, pixels):
+                    await self.source.aread(ranges, deliver, self.max_concurrency)
         return selection.arrangement.apply(pixels)
+
+    def _read_mapped(self, selection: Selection) -> NDArray[Any] | None:
+        """Pixels of the tiles of a selection, where that takes no plan; None where it does."""
+        if not self.source.is_mapped:
+            return None
+        tiles = mapped_tiles(self.layout, selection, self.source.size)
+        if tiles is None or (len(tiles.missing) and self.missing_frames == "raise"):
+            return None
+        file = self.source.mapped(keep=tiles.are_many)
+        if file is None:
+            return None
+        pixels = tiles.gathered(file)
+        if pixels is None:
+            pixels = empty_pixels(tiles)
+            copy = partial(tiles.copy, file, pixels)
+            several = len(tiles.batches) > 1
+            list((this_process().decode_threads.map if several else map)(copy, tiles.batches))
+        count_local(((0, pixels.nbytes),))
+        return pixels
 
     def _rounds(self, plan: ReadPlan, pixels: NDArray[Any]) -> Iterator[Round]:
         if self.layout.compression == "none":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from xarray.core.indexing import (
+    BasicIndexer,
     CopyOnWriteArray,
     ImplicitToExplicitIndexingAdapter,
     LazilyIndexedArray,
@@ -33,29 +34,89 @@ if TYPE_CHECKING:
 _WITHOUT_KEY = (ImplicitToExplicitIndexingAdapter, CopyOnWriteArray, MemoryCachedArray)
 _WITH_KEY = (LazilyIndexedArray, LazilyVectorizedIndexedArray)
 
-if "_vindex_get" not in vars(LazilyIndexedArray):
-    raise ImportError("xarray's LazilyIndexedArray has no method _vindex_get")
+for _kind, _method in (
+    (LazilyIndexedArray, "_vindex_get"),
+    (LazilyVectorizedIndexedArray, "_updated_key"),
+):
+    if _method not in vars(_kind):
+        raise ImportError(f"xarray's {_kind.__name__} has no method {_method}")
 
 
 class LazyImage(LazilyIndexedArray):
     """xarray's lazy array, which keeps vectorized keys as small as they were given.
 
     xarray would broadcast the arrays of the key to the size of the result: for thousands of
-    regions that takes as long as reading them.
+    regions, or one transposed frame, that takes longer than reading them.
     """
 
     __slots__ = ()
 
-    def _vindex_get(self, indexer: VectorizedIndexer) -> LazilyVectorizedIndexedArray:
+    def _vindex_get(self, indexer: VectorizedIndexer) -> LazyPoints:
         asked = key_as_arrays(indexer.tuple, self.shape)
         remaining = iter(asked)
         parts = []
         for held, size in zip(self.key.tuple, self.array.shape, strict=True):
             if isinstance(held, (int, np.integer)):
                 parts.append(np.full((1,) * asked[0].ndim, held))
+            elif isinstance(held, slice) and range(*held.indices(size)) == range(size):
+                parts.append(next(remaining))
             else:
                 parts.append(np.arange(size)[held][next(remaining)])
-        return LazilyVectorizedIndexedArray(self.array, VectorizedIndexer(tuple(parts)))
+        return LazyPoints(self.array, VectorizedIndexer(tuple(parts)))
+
+    def transpose(self, order: tuple[int, ...]) -> Any:
+        """The same with its axes in another order."""
+        return LazyPoints(self.array, self.key).transpose(order)  # type: ignore[no-untyped-call]
+
+
+class LazyPoints(LazilyVectorizedIndexedArray):
+    """The same of a vectorized key, when something is selected of what it selects.
+
+    Its arrays have all axes of the result, with the length 1 along those where they do not vary.
+    """
+
+    __slots__ = ()
+
+    def _updated_key(self, new_key: ExplicitIndexer) -> VectorizedIndexer:
+        shape = self.shape
+        if isinstance(new_key, VectorizedIndexer):
+            return VectorizedIndexer(tuple(self._at_points(new_key, shape)))
+        return VectorizedIndexer(
+            tuple(_crop(part, new_key.tuple, shape) for part in self.key.tuple)
+        )
+
+    def _at_points(self, key: VectorizedIndexer, shape: tuple[int, ...]) -> list[Any]:
+        index = key_as_arrays(key.tuple, shape)
+        # Where a part does not vary its one value is taken, in the place of any other.
+        return [
+            part[
+                tuple(
+                    along
+                    if length > 1 or size == 1
+                    else np.zeros_like(along, shape=(1,) * along.ndim)
+                    for along, length, size in zip(index, part.shape, shape, strict=True)
+                )
+            ]
+            for part in self.key.tuple
+        ]
+
+    def __getitem__(self, indexer: ExplicitIndexer) -> Any:
+        made = type(self)(self.array, self._updated_key(indexer))
+        if made.ndim:
+            return made
+        # As xarray does, where one value is left.
+        return LazilyIndexedArray(self.array, BasicIndexer(tuple(int(k) for k in made.key.tuple)))
+
+
+def _crop(part: Any, key: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    """What an outer key leaves of an array that is to be broadcast to `shape` before it."""
+    for axis in reversed(range(part.ndim)):
+        index, varies = key[axis], part.shape[axis] == shape[axis]
+        if isinstance(index, (int, np.integer)):
+            part = part.take(index if varies else 0, axis=axis)
+        elif varies:
+            part = part[(slice(None),) * axis + (index,)]
+    return part
 
 
 def lazily_kept(array: ReadOnDemand) -> MemoryCachedArray:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from xarray_nd2.read.selection import Selection
-
     Step = Callable[[xr.DataArray], xr.DataArray]
 
 CROP: dict[str, Any] = {"T": 3, "Y": slice(10, 20), "X": slice(5, 15)}
@@ -40,13 +38,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of values of every read."""
     sizes: list[int] = []
-    read = arrays.ND2BackendArray.read_selection
+    read = arrays.ND2BackendArray.__getitem__
 
-    def counted(self: arrays.ND2BackendArray, selection: Selection) -> np.ndarray:
-        sizes.append(selection.size)
-        return read(self, selection)
+    def counted(self: arrays.ND2BackendArray, key: Any) -> Any:
+        sizes.append(self._select(key).size)
+        return read(self, key)
 
-    monkeypatch.setattr(arrays.ND2BackendArray, "read_selection", counted)
+    monkeypatch.setattr(arrays.ND2BackendArray, "__getitem__", counted)
     return sizes
 
 

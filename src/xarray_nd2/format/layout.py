@@ -63,6 +63,13 @@ class FrameTable:
         run = np.searchsorted(self.first, indices, side="right") - 1
         return self.start[run] + (indices - self.first[run]) * self.step[run]
 
+    def value(self, index: int) -> int:
+        """The value at one index, which is not below 0."""
+        if not len(self.first):
+            return int(self.start[index])
+        run = int(np.searchsorted(self.first, index, side="right")) - 1
+        return int(self.start[run]) + (index - int(self.first[run])) * int(self.step[run])
+
     def values(self) -> NDArray[np.int64]:
         """All values, shape (count,)."""
         return self.take(np.arange(self.count))

@@ -78,3 +78,15 @@ def facts_of_info(info: Mapping[str, Any], path: str) -> ObjectFacts:
     keys = ("ETag", "etag", "md5", "mtime", "modified", "created", "last_modified")
     version = next((str(info[key]) for key in keys if info.get(key)), None)
     return ObjectFacts(int(size), version)
+
+
+def check_length(data: Bytes, start: int, stop: int) -> None:
+    """Check that so many bytes came as were asked for.
+
+    Raises
+    ------
+    EOFError
+        There are more, or fewer.
+    """
+    if len(data) != stop - start:
+        raise EOFError(f"{len(data)} bytes came for {start}-{stop}")

@@ -5,21 +5,25 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
 import threading
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.io.answers import ObjectFacts, facts_of_info
+from xarray_nd2.io.process import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from xarray_nd2.io.answers import Bytes
 
+_KEEPS_OTHERS_OUT: Final = sys.platform == "win32"  # who would delete or shorten what is mapped
+
 
 def facts_of_status(
-    status: os.stat_result, path: Path, *, keeps_inodes: bool = True
+    status: os.stat_result, path: str | Path, *, keeps_inodes: bool = True
 ) -> ObjectFacts:
     """What the system says of a file that is open, or about to be opened.
 
@@ -27,7 +31,7 @@ def facts_of_status(
     ----------
     status : os.stat_result
         What it says.
-    path : Path
+    path : str or Path
         Of the file, for messages.
     keeps_inodes : bool
         Whether the number of the inode tells the file from others.
@@ -47,22 +51,47 @@ def facts_of_status(
 
 
 class LocalFile:
-    """A file on a disk of this machine, mapped into memory for as long as it is read."""
+    """A file on a disk of this machine, mapped into memory while it is read."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
+        self._path = path
 
     def stat(self) -> ObjectFacts:
-        return facts_of_status(self._path.stat(), self._path)
+        return facts_of_status(os.stat(self._path), self._path)  # noqa: PTH116
+
+    def kept_map(self) -> tuple[memoryview, ObjectFacts]:
+        """As `mapped`, by a map that is kept for the next read, where that is in nobody's way."""
+        if _KEEPS_OTHERS_OUT:
+            return self.mapped()
+        maps, facts = this_process().maps, self.stat()
+        # The inode of a file that is mapped cannot become that of another one.
+        kept = maps.get((self._path, facts))
+        if kept is None:
+            kept, facts = self.mapped()
+            maps.keep((self._path, facts), kept)
+        return kept, facts
+
+    def mapped(self) -> tuple[memoryview, ObjectFacts]:
+        """All bytes of the file, and what it is that was mapped."""
+        with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123
+            facts = facts_of_status(os.fstat(file.fileno()), self._path)
+            # An empty file cannot be mapped. The mapping outlives the file object and goes with
+            # the last view of it.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if facts.size else b""
+        if len(data) != facts.size:
+            raise EOFError(f"{len(data)} bytes came of {facts.size}")
+        return memoryview(data), facts
+
+    def read(self, start: int, stop: int) -> tuple[memoryview, ObjectFacts]:
+        """Bytes of one range, as many as the system gives in one call, and what was read."""
+        with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123
+            facts = facts_of_status(os.fstat(file.fileno()), self._path)
+            file.seek(start)
+            return memoryview(file.read(stop - start)), facts
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[int, int], Bytes]]:
-        with self._path.open("rb", buffering=0) as file:
-            size = facts_of_status(os.fstat(file.fileno()), self._path).size
-            # An empty file cannot be mapped. The mapping outlives the file object and goes with
-            # the last view of it.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-            view = memoryview(mapped)
+        view, _ = self.mapped()
         yield lambda start, stop: view[start:stop]
 
 

@@ -116,8 +116,8 @@ class _Attempt:
     """One attempt, in windows of time each of which has to bring enough."""
 
     __slots__ = (
-        *("_idle_since", "_limit", "_loop", "_patience", "_received", "_seconds"),
-        *("_seen_bytes", "_timer"),
+        *("_cancelling", "_ended", "_idle_since", "_loop", "_patience", "_received"),
+        *("_seconds", "_seen_bytes", "_task", "_timer"),
     )
 
     def __init__(
@@ -125,12 +125,15 @@ class _Attempt:
     ) -> None:
         self._patience, self._seconds, self._received = patience, seconds, received
         self._seen_bytes = 0
+        self._ended = False
 
     async def __aenter__(self) -> None:
+        # What `asyncio.timeout` does takes as long as all else around a small request.
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
         self._loop = asyncio.get_running_loop()
         self._idle_since = self._loop.time()
-        self._limit = asyncio.timeout(None)
-        await self._limit.__aenter__()
         self._timer = self._loop.call_later(self._seconds, self._look)
 
     async def __aexit__(
@@ -143,20 +146,23 @@ class _Attempt:
         idle = self._loop.time() - self._idle_since
         # For longer only if the process was stopped meanwhile.
         self._patience.spend(min(idle, self._seconds))
-        try:
-            await self._limit.__aexit__(kind, error, traceback)
-        except TimeoutError as ended_early:
+        if not self._ended:
+            return
+        # If others wanted it cancelled as well, cancelled it is.
+        only_here = self._task.uncancel() <= self._cancelling
+        if only_here and isinstance(error, asyncio.CancelledError):
             what = "no answer came"
             if self._received is not None and self._received():
                 what = f"less than {LEAST_BYTES_PER_SECOND} bytes a second came"
-            raise TimeoutError(f"{what} in {self._seconds:.3g} s") from ended_early.__cause__
+            raise TimeoutError(f"{what} in {self._seconds:.3g} s") from error
 
     def _look(self) -> None:
         """End the attempt at the end of a window that did not bring enough."""
         received = self._received() if self._received else 0
         now = self._loop.time()
         if received - self._seen_bytes < max(1, self._seconds * LEAST_BYTES_PER_SECOND):
-            self._limit.reschedule(now)
+            self._ended = True
+            self._task.cancel()
             return
         self._seen_bytes, self._idle_since = received, now
         self._timer = self._loop.call_later(self._seconds, self._look)

@@ -12,17 +12,18 @@ import threading
 import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary, finalize
 
+from xarray_nd2.io.kept_maps import KeptMaps
 from xarray_nd2.io.recorder import Recorder
 from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from xarray_nd2.io.mounts import Mount
 
@@ -54,6 +55,8 @@ class Process:
         For decoding.
     frame_cache : FrameCache
         Inflated frames.
+    maps : KeptMaps
+        Of files on disks that were read a moment ago.
     mounts : dict
         Where folders and links are mounted, as far as that is known; see `keep_mount`.
     recorders : mapping of str to Recorder
@@ -73,6 +76,7 @@ class Process:
         self.filesystem_turns: WeakKeyDictionary[Any, asyncio.Semaphore] = WeakKeyDictionary()
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
+        self.maps = KeptMaps()
         self.mounts: dict[str, Mount] = {}
         self.recorders: Mapping[str, Recorder] = {}
         self.session_traces: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -222,9 +226,12 @@ class Slots:
         self._bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @asynccontextmanager
-    async def one(self, limit: int, size: int = 0) -> AsyncIterator[None]:
-        """Hold a slot for `size` bytes, once fewer than `limit` are taken and the bytes fit."""
+    def one(self, limit: int, size: int = 0) -> _Slot:
+        """Context that holds a slot for `size` bytes, once fewer than `limit` are taken and they fit."""
+        return _Slot(self, limit, size)
+
+    async def take(self, limit: int, size: int) -> None:
+        """Wait for a slot, and take it."""
         while self._taken >= limit or (self._taken and self._bytes + size > MAX_BYTES_IN_FLIGHT):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -237,12 +244,12 @@ class Slots:
         self._taken += 1
         self._bytes += size
         self._wake()  # there may be room for more than one
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._bytes -= size
-            self._wake()
+
+    def give_back(self, size: int) -> None:
+        """Let others have a slot that was taken."""
+        self._taken -= 1
+        self._bytes -= size
+        self._wake()
 
     def _wake(self) -> None:
         while self._waiting:
@@ -250,3 +257,18 @@ class Slots:
             if not turn.done():
                 turn.set_result(None)
                 return
+
+
+class _Slot:
+    """A slot, held inside of the context: one for every request, so no generator."""
+
+    __slots__ = ("_limit", "_size", "_slots")
+
+    def __init__(self, slots: Slots, limit: int, size: int) -> None:
+        self._slots, self._limit, self._size = slots, limit, size
+
+    async def __aenter__(self) -> None:
+        await self._slots.take(self._limit, self._size)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.give_back(self._size)

@@ -93,11 +93,10 @@ class GetRequest:
         StatusError
             One redirect too many.
         """
-        from multidict import CIMultiDict
-        from yarl import URL
-
         at_home = headers
         if user_headers:
+            from multidict import CIMultiDict
+
             at_home = CIMultiDict(user_headers)
             at_home.update(headers)
         options, at = self._options, self._url
@@ -112,6 +111,8 @@ class GetRequest:
             location = response.headers.get("Location")
             if response.status not in REDIRECT_STATUSES or not location or not self._follows:
                 return response
+            from yarl import URL  # not for every small range
+
             response.release()
             watch.end(OUTCOME_REDIRECT)
             user, password = at.user, at.password

@@ -13,9 +13,9 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from xarray_nd2.io.answers import ObjectFacts, Part
+from xarray_nd2.io.answers import ObjectFacts, Part, check_length
 from xarray_nd2.io.choose import connect, connection_key
 from xarray_nd2.io.failures import check_unchanged, is_of_empty_object, nd2_errors
 from xarray_nd2.io.local import DirectTransport, LocalFile, OpenFile
@@ -26,11 +26,12 @@ from xarray_nd2.io.retry import persistently, read_fully
 from xarray_nd2.io.secrets import public_text, without_secrets
 from xarray_nd2.io.targets import named_target
 from xarray_nd2.io.urls import host_of
+from xarray_nd2.io.waiting import together, wait_for
 from xarray_nd2.io.watch import count_local
 from xarray_nd2.read.link import DEFAULT_LINKS, AnswerTimes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from xarray_nd2.io.answers import Bytes
     from xarray_nd2.io.transport import Transport
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
     Deliver = Callable[[int, Bytes], None]
     Ranges = Iterable[tuple[int, int]]
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 LOCAL_READ_SHARES: Final = 32  # of the ranges, for the threads to take up one after the other
 MAX_INLINE_DECODE_BYTES: Final = 1 << 16  # on the event loop itself; more goes to a thread
@@ -110,6 +108,42 @@ class ByteSource:
             return DEFAULT_LINKS["direct"]
         return self._observer(transport).link
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the file is mapped into memory for reading: one on a disk of this machine."""
+        return isinstance(self._transport(), LocalFile)
+
+    def mapped(self, *, keep: bool = False) -> memoryview | None:
+        """All bytes of the file, mapped into memory; None where `is_mapped` is false.
+
+        With `keep` the map is kept for a moment, for the next read.
+
+        Raises
+        ------
+        ND2SourceError
+            The file cannot be read, or has changed.
+        """
+        return self._on_disk(LocalFile.kept_map if keep else LocalFile.mapped)
+
+    def read_on_disk(self, start: int, stop: int) -> memoryview | None:
+        """Bytes of one range where `is_mapped` is true, for few of them sooner than by a map.
+
+        There are less of them where the system gives less. Raises what `mapped` does.
+        """
+        return self._on_disk(lambda file: file.read(start, stop))
+
+    def _on_disk(
+        self, read: Callable[[LocalFile], tuple[memoryview, ObjectFacts]]
+    ) -> memoryview | None:
+        transport = self._transport()
+        if not isinstance(transport, LocalFile):
+            return None
+        with self._reading("opening again"):
+            check_unchanged(self.facts, transport.stat())
+            data, facts = read(transport)
+            check_unchanged(self.facts, facts)
+        return data
+
     def begin(self, head: int, tail: int) -> tuple[ByteSource, bytes, bytes]:
         """Pin the object and read both of its ends, in as few round trips as the store allows.
 
@@ -138,7 +172,7 @@ class ByteSource:
                     first, last = read(0, head), read(max(0, facts.size - tail), facts.size)
                 count_local(((0, len(first)), (0, len(last))))
             else:
-                facts, first, last = _wait_for(transport.loop, self._begin(transport, head, tail))
+                facts, first, last = wait_for(transport.loop, self._begin(transport, head, tail))
             if (len(first), len(last)) != (min(head, facts.size), min(tail, facts.size)):
                 raise EOFError(f"{len(first)} and {len(last)} bytes at the ends of {facts.size}")
         return replace(self, facts=facts), bytes(first), bytes(last)
@@ -153,14 +187,14 @@ class ByteSource:
             beginning = read_fully(transport, 0, head, self._patience())
             if transport.tells_facts:
                 end_at_once = _read_last(transport, tail, self._patience())
-                first, last = await _together(beginning, end_at_once)
+                first, last = await together(beginning, end_at_once)
                 told = first.facts
                 if told is None:
                     told = await persistently(transport.stat, self._patience())
                 facts: ObjectFacts = told
             else:
                 asking = persistently(transport.stat, self._patience())
-                first, facts = await _together(beginning, asking)
+                first, facts = await together(beginning, asking)
         except Exception as error:
             if is_of_empty_object(error):
                 return ObjectFacts(0, None), b"", b""
@@ -240,7 +274,7 @@ class ByteSource:
             work = self._read_all(
                 transport, ranges, deliver, max_concurrency, max_inline_bytes, opening=opening
             )
-            _wait_for(transport.loop, work)
+            wait_for(transport.loop, work)
 
     async def aread(
         self,
@@ -267,7 +301,7 @@ class ByteSource:
                 for index, (start, stop) in share:
                     with self._reading((start, stop)):
                         data = read(start, stop)
-                        _check_length(data, start, stop)
+                        check_length(data, start, stop)
                     deliver(index, data)
 
             work = list(enumerate(ranges))
@@ -330,7 +364,7 @@ class ByteSource:
         with self._reading((start, stop)):
             part = await read_fully(transport, start, stop, self._patience(), self.facts)
             check_unchanged(self.facts, part.facts)
-            _check_length(part.data, start, stop)
+            check_length(part.data, start, stop)
         return part
 
     def _patience(self) -> Patience:
@@ -354,42 +388,11 @@ class ByteSource:
         return public_text(without_secrets(text, self.target, self.storage_options))
 
 
-def _wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the I/O loop of another thread and wait for it."""
-    with suppress(RuntimeError):
-        if asyncio.get_running_loop() is loop:
-            work.close()
-            raise AssertionError("a blocking read on the event loop that would have to do it")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        return future.result()
-    finally:
-        future.cancel()  # when this thread was interrupted while it waited
-
-
 def _times_of(asked: float, part: Part) -> AnswerTimes:
     return AnswerTimes(asked, part.first_byte, time.monotonic(), len(part.data))
-
-
-async def _together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
-    """Results of two coroutines; where one fails, the other is cancelled."""
-    failed = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = group.create_task(one), group.create_task(other)
-    except ExceptionGroup as all_failed:
-        failed = all_failed.exceptions[0]
-    if failed is not None:
-        raise failed  # not in the handler: its context would be the group that holds it
-    return tasks[0].result(), tasks[1].result()
 
 
 async def _read_last(transport: Transport, count: int, patience: Patience) -> Part | None:
     with suppress(Exception):  # whatever it is, an absolute range is read instead
         return await transport.read_last(count, patience)
     return None
-
-
-def _check_length(data: Bytes, start: int, stop: int) -> None:
-    if len(data) != stop - start:
-        raise EOFError(f"{len(data)} bytes came for {start}-{stop}")

@@ -16,6 +16,7 @@ import numpy as np
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
 from xarray_nd2.read.inflate import FrameStream
+from xarray_nd2.read.spacing import as_slice, parts_to_copy, stored_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xarray_nd2.read.inflate import FrameCache
+    from xarray_nd2.read.mapped import MappedTiles
     from xarray_nd2.read.plan import ReadPlan
 
     Bytes = bytes | bytearray | memoryview
@@ -33,8 +35,8 @@ _MAX_INFLATING_BYTES: Final = 256 * 1024 * 1024  # bytes of frames at a time
 _MAX_OPEN_STREAMS: Final = 4096  # at a time; each takes some kilobytes however small it is
 
 
-def empty_pixels(plan: ReadPlan) -> NDArray[Any]:
-    """Array for the pixels of a plan, zero where a frame is missing.
+def empty_pixels(plan: ReadPlan | MappedTiles) -> NDArray[Any]:
+    """Array for the pixels of a plan or of tiles, zero where a frame is missing.
 
     Its shape is (tiles, C, Y, X, S), its order in memory that of the file, (tiles, Y, X, C, S): so
     most pixels are copied as they lie.
@@ -198,7 +200,7 @@ def frame_streams(
         # What is above the first row is kept for later only where that is little.
         keep_from = 0 if cache and cache.fits(needed) else int(rows.min()) * layout.row_stride_bytes
         frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
-        stop = start + int(layout.lengths.take(np.array(frame)))
+        stop = start + layout.lengths.value(frame)
         yield (
             range(first, last),
             FrameStream(frame, start, stop, keep_from, needed, layout.frame_bytes),
@@ -256,10 +258,10 @@ def _copy(
         at,
         (step, layout.row_stride_bytes, layout.pixel_bytes, layout.samples * item, item),
     )
-    channels = _stored_places(layout.channel_order, selection.channels[window])
-    samples = _stored_places(layout.sample_order, selection.samples[window])
+    channels = stored_places(layout.channel_order, selection.channels[window])
+    samples = stored_places(layout.sample_order, selection.samples[window])
     for axis, positions in enumerate((rows - top, cols - left), start=1):
-        view = view[(slice(None),) * axis + (_as_slice(positions),)]
+        view = view[(slice(None),) * axis + (as_slice(positions),)]
     target = pixels[
         tile : tile + count,
         :,
@@ -267,34 +269,6 @@ def _copy(
         int(strips.col0[strip]) : int(strips.col1[strip]),
     ]
     view = view.transpose(0, 3, 1, 2, 4)
-    # Where components are stored in another order, one after the other: NumPy is slow with an
-    # innermost axis that is not in order.
-    for to, channel in _parts(channels):
-        for number, sample in _parts(samples):
+    for to, channel in parts_to_copy(channels):
+        for number, sample in parts_to_copy(samples):
             target[:, to, ..., number] = view[:, channel, ..., sample]
-
-
-def _parts(places: NDArray[np.int64]) -> list[tuple[Any, Any]]:
-    """Parts of an axis to copy: indices in the result and in what is stored."""
-    if len(places) == 1 or _is_even(places):
-        return [(slice(None), _as_slice(places))]
-    return list(enumerate(places.tolist()))
-
-
-def _stored_places(order: tuple[int, ...], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where a stored pixel has the channels or samples at some positions."""
-    return np.array(order, np.int64)[positions] if order else positions
-
-
-def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Positions as a slice where they ascend evenly: a view instead of a copy."""
-    if not _is_even(positions):
-        return positions
-    step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
-    return slice(int(positions[0]), int(positions[-1]) + 1, step)
-
-
-def _is_even(positions: NDArray[np.int64]) -> bool:
-    """Whether positions ascend by one step."""
-    steps = np.diff(positions)
-    return not len(steps) or bool(steps[0] > 0 and (steps == steps[0]).all())

@@ -9,7 +9,7 @@ and the arrangement of the pixels of all tiles in the result.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,10 +157,17 @@ def select_points(layout: ImageShape, key: Sequence[NDArray[np.integer[Any]]]) -
 
     window_axes: dict[str, list[int]] = {dim: [] for dim in FRAME_DIMS}
     tile_axes: list[int] = []
+    axes_of: dict[str, list[int]] = {dim: [] for dim in arrays}
     for axis in range(ndim):
         varies = [dim for dim, part in arrays.items() if part.shape[axis] > 1]
         alone = varies[0] if len(varies) == 1 else ""
         window_axes.get(alone, tile_axes).append(axis)
+        for dim in varies:
+            axes_of[dim].append(axis)
+    varying = [axis for axes in axes_of.values() for axis in axes]
+    long_axes = [axis for axis in range(ndim) if shape[axis] != 1]
+    if sorted(varying) == long_axes and all(len(axes) < 2 for axes in axes_of.values()):
+        return _select_product(layout, arrays, shape, {d: a[0] for d, a in axes_of.items() if a})
 
     tile_shape = tuple(shape[axis] for axis in tile_axes)
     parts = []
@@ -181,6 +188,98 @@ def select_points(layout: ImageShape, key: Sequence[NDArray[np.integer[Any]]]) -
     )
     channels, rows, cols, samples = parts
     return Selection(frames, rows, cols, channels, samples, arrangement)
+
+
+def _select_product(
+    layout: ImageShape, arrays: dict[str, Ints], shape: tuple[int, ...], axis_of: dict[str, int]
+) -> Selection:
+    """Selection of arrays that are an outer key, if the axes of its result are brought in order.
+
+    Such are the keys of lazy transpositions.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray of int64
+        By dimension.
+    shape : tuple of int
+        Of the result.
+    axis_of : dict of str to int
+        Axis of the result along which the array of a dimension varies; each has one of its own.
+    """
+    key = {
+        dim: part.ravel() if dim in axis_of else int(part.flat[0]) for dim, part in arrays.items()
+    }
+    outer = select_outer(layout, [key[dim] for dim in layout.dims])
+    made = outer.arrangement
+    # Axes along which nothing varies are put behind the others, then each goes to its place.
+    others = [axis for axis in range(len(shape)) if axis not in axis_of.values()]
+    order = [axis_of[dim] for dim in layout.dims if dim in axis_of] + others
+    ones = len(others)
+    arrangement = Arrangement(
+        made.shape + (1,) * ones,
+        made.orders + (slice(None),) * ones,
+        tuple(np.argsort(order).tolist()),
+    )
+    return replace(outer, arrangement=arrangement)
+
+
+def select_windows(
+    layout: ImageShape,
+    frames: NDArray[np.integer[Any]],
+    y0: NDArray[np.integer[Any]],
+    x0: NDArray[np.integer[Any]],
+    height: int,
+    width: int,
+    channels: Sequence[int] | None = None,
+) -> Selection:
+    """Selection of windows of one size: quicker than the same as a vectorized key.
+
+    Parameters
+    ----------
+    layout : ImageShape
+        Of the image.
+    frames : ndarray of int, shape (windows,)
+        Sequence index of the frame of each window.
+    y0, x0 : ndarray of int, shape (windows,)
+        Its first row and column.
+    height, width : int
+        Of every window, in pixels.
+    channels : sequence of int, optional
+        Of every window; all of them if not given.
+
+    Returns
+    -------
+    Selection
+        Its result has the shape (windows, C, height, width), and S behind where the image has it.
+
+    Raises
+    ------
+    IndexError
+        A frame does not exist, a window is not inside of it, or a channel does not exist.
+    """
+    for what, first, last in (
+        ("frame", frames, layout.frame_count - 1),
+        ("row", y0, layout.height - height),
+        ("column", x0, layout.width - width),
+    ):
+        if len(first) and not 0 <= np.min(first) <= np.max(first) <= last:
+            raise IndexError(f"a window of {height} x {width} has a first {what} out of 0-{last}")
+    if channels is None:
+        channels = range(layout.channels)
+    rows = np.asarray(y0, np.int64)[:, None] + np.arange(height)
+    cols = np.asarray(x0, np.int64)[:, None] + np.arange(width)
+    count = len(rows)
+    wanted = _in_bounds(np.asarray(channels, np.int64), layout.channels)
+    samples = np.arange(layout.samples)
+    shape = (count, len(wanted), height, width) + ((layout.samples,) if layout.samples > 1 else ())
+    return Selection(
+        np.asarray(frames, np.int64),
+        rows,
+        cols,
+        np.broadcast_to(wanted, (count, len(wanted))),
+        np.broadcast_to(samples, (count, len(samples))),
+        Arrangement(shape, (slice(None),) * len(shape)),
+    )
 
 
 def _all_sizes(layout: ImageShape) -> dict[str, int]:
@@ -205,20 +304,22 @@ def _axis(
     asked = _in_bounds(np.asarray(key), size)
     if asked.ndim == 0:
         return asked.reshape(1), 0
+    apart = np.diff(asked)
+    if (apart > 0).all():
+        return asked, slice(None)
+    if (apart < 0).all():
+        return asked[::-1], slice(None, None, -1)
     positions, order = np.unique(asked, return_inverse=True)
-    if len(positions) == len(asked) and (np.diff(order) > 0).all():
-        return positions, slice(None)
     return positions, order.astype(np.int64)
 
 
 def _in_bounds(asked: NDArray[np.integer[Any]], size: int) -> Ints:
-    asked = np.asarray(asked, np.int64)
-    outside = (asked < -size) | (asked >= size)
-    if outside.any():
-        raise IndexError(
-            f"index {asked[outside].flat[0]} is out of bounds for a dimension of size {size}"
-        )
-    return np.where(asked < 0, asked + size, asked)
+    positions: Ints = np.asarray(asked, np.int64)
+    least, most = (positions.min(), positions.max()) if positions.size else (0, 0)
+    if least < -size or most >= size:
+        outside = most if most >= size else least
+        raise IndexError(f"index {outside} is out of bounds for a dimension of size {size}")
+    return positions if least >= 0 else np.where(positions < 0, positions + size, positions)
 
 
 def _without_repeats(part: NDArray[np.integer[Any]], ndim: int) -> NDArray[np.integer[Any]]:

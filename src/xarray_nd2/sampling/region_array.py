@@ -103,7 +103,7 @@ class RegionsArray(ReadOnDemand):
         cut = self._cut(key.tuple)
         pixels = None
         if cut.selection is not None:
-            pixels = await self.part.array.aread_selection(cut.selection)
+            pixels = await self.part.array.aread(cut.selection)
         return cut.arranged(pixels, self.fill, self.dtype)
 
     def read_cost(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadCost:
@@ -119,7 +119,7 @@ class RegionsArray(ReadOnDemand):
         cut = self._cut(key)
         pixels = None
         if cut.selection is not None:
-            pixels = self.part.array.read_selection(cut.selection)
+            pixels = self.part.array.read(cut.selection)
         return cut.arranged(pixels, self.fill, self.dtype)
 
     def _cut(self, key: tuple[Part, ...]) -> _Cut:
