@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xarray_nd2.open.opening import OpenedFile
 
 MissingFrames = Literal["zeros", "raise"]
-_IDENTIFYING_ATTRS: Final = ("title", "source", "file_bytes", "rescued")  # also of a group
+_IDENTIFYING_ATTRS: Final = ("title", "source", "rescued")  # also of a group
 
 
 @dataclass(frozen=True)
