@@ -15,6 +15,7 @@ from xarray_nd2.datasets import (
     group_dataset,
     image_dataset,
     root_dataset,
+    warn_of_opening,
 )
 from xarray_nd2.errors import ND2ChangedError, ND2FormatError, ND2UnsupportedError
 from xarray_nd2.format.container import CHUNK_HEADER, starts_like_chunk
@@ -142,13 +143,15 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             version=version,
             rescue=rescue,
         )
+        warn_of_opening(opened)
         name = _group_name(group)
         if name == IMAGE_GROUP:
             dataset = image_dataset(opened, options)
         elif name == ROOT_GROUP:
             dataset = root_dataset(opened, options)
         else:
-            dataset = group_dataset(opened, options, name, _read_group(opened, name))
+            found = _read_group(opened, name)
+            dataset = group_dataset(opened, options, name, found, beside_image=False)
         return _without(dataset, drop_variables)
 
     def open_groups_as_dict(
@@ -194,7 +197,10 @@ class ND2BackendEntrypoint(BackendEntrypoint):
                 filename_or_obj, drop_variables=drop_variables, group=group, **keywords
             )
             return {"/": dataset}
+        if unknown := sorted(set(keywords) - set(self.open_dataset_parameters)):
+            raise TypeError(f"the engine nd2 has no keyword {', '.join(unknown)}")
         opened, options = _opened(filename_or_obj, **keywords)
+        warn_of_opening(opened)
         datasets = {
             "/": root_dataset(opened, options),
             f"/{IMAGE_GROUP}": image_dataset(opened, options),
@@ -205,7 +211,9 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
                 warn_user(f"{opened.source.name}: the group {name} is left out: {found}")
             else:
-                datasets[f"/{name}"] = group_dataset(opened, options, name, found)
+                datasets[f"/{name}"] = group_dataset(
+                    opened, options, name, found, beside_image=True
+                )
         return {path: _without(each, drop_variables) for path, each in datasets.items()}
 
     def open_datatree(

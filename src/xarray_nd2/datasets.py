@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -18,11 +18,14 @@ from xarray_nd2.mask_array import ND2MaskArray
 from xarray_nd2.read.blocks import preferred_blocks
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from xarray_nd2.metadata.group import Group
     from xarray_nd2.metadata.label import Coordinate
     from xarray_nd2.open.opening import OpenedFile
 
 MissingFrames = Literal["zeros", "raise"]
+_IDENTIFYING_ATTRS: Final = ("title", "source", "rescued")  # also of a group
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,25 @@ class ReadOptions:
     missing_frames: MissingFrames
 
 
+def warn_of_opening(opened: OpenedFile) -> None:
+    """Warn of a file that was rescued, and of odd metadata, whatever of the file is shown."""
+    if opened.rescued:
+        warn_user(f"{opened.source.name}: {opened.rescued}")
+    if opened.oddities:
+        warn_user(f"{opened.source.name}: some of the metadata is odd: {opened.oddities}")
+
+
 def image_dataset(opened: OpenedFile, options: ReadOptions) -> xr.Dataset:
     """The image under its labels, with the attributes of the file.
 
     Warns
     -----
     UserWarning
-        Frames are missing, the file was rescued, or some of its metadata is odd.
+        Frames are missing.
     """
     layout, metadata = opened.layout, opened.metadata
-    coordinates = metadata.coordinates | _validity(opened, options, layout, "frames")
-    if opened.rescued:
-        warn_user(f"{opened.source.name}: {opened.rescued}")
-    if opened.oddities:
-        warn_user(f"{opened.source.name}: some of the metadata is odd: {opened.oddities}")
+    _warn_of_missing(opened, options, layout, "frames")
+    coordinates = metadata.coordinates | _validity(layout)
     image = (layout.dims, layout, metadata.image_attrs)
     return _dataset(opened, options, {"image": image}, coordinates, file_attrs(opened))
 
@@ -57,8 +65,17 @@ def root_dataset(opened: OpenedFile, options: ReadOptions) -> xr.Dataset:
     return _dataset(opened, options, {}, {}, file_attrs(opened))
 
 
-def group_dataset(opened: OpenedFile, options: ReadOptions, name: str, group: Group) -> xr.Dataset:
+def group_dataset(
+    opened: OpenedFile, options: ReadOptions, name: str, group: Group, *, beside_image: bool
+) -> xr.Dataset:
     """A group; what of it is not read on demand is in memory.
+
+    Parameters
+    ----------
+    opened, options, name, group
+        The file, how it is read, and the group.
+    beside_image : bool
+        Whether the image is opened too, so that frames which both lack have been told of.
 
     Warns
     -----
@@ -67,11 +84,19 @@ def group_dataset(opened: OpenedFile, options: ReadOptions, name: str, group: Gr
     """
     if group.oddities:
         warn_user(f"{opened.source.name}: some of the group {name} is odd: {group.oddities}")
+    layouts = [each for _, each, _ in group.variables.values() if isinstance(each, FrameLayout)]
+    for layout in layouts:
+        told = beside_image and np.array_equal(_missing(layout), _missing(opened.layout))
+        if not told:
+            _warn_of_missing(opened, options, layout, f"frames of the group {name}")
+    along_loops = {name for name, _ in opened.layout.loops} <= {
+        dim for dims, _, _ in group.variables.values() for dim in dims
+    }
     coordinates = dict(group.coordinates)
-    for _, values, _ in group.variables.values():
-        if isinstance(values, FrameLayout):
-            coordinates |= _validity(opened, options, values, f"frames of the group {name}")
-    return _dataset(opened, options, group.variables, coordinates, group.attrs)
+    for layout in layouts or [opened.layout] * along_loops:
+        coordinates |= _validity(layout)
+    attrs = {key: value for key, value in file_attrs(opened).items() if key in _IDENTIFYING_ATTRS}
+    return _dataset(opened, options, group.variables, coordinates, attrs | group.attrs)
 
 
 def file_attrs(opened: OpenedFile) -> dict[str, Any]:
@@ -87,18 +112,29 @@ def file_attrs(opened: OpenedFile) -> dict[str, Any]:
     return attrs | opened.metadata.file_attrs
 
 
-def _validity(
+def _missing(layout: FrameLayout) -> NDArray[np.bool_]:
+    """Which frames the file does not have."""
+    missing: NDArray[np.bool_] = layout.offsets.values() == MISSING_OFFSET
+    return missing
+
+
+def _warn_of_missing(
     opened: OpenedFile, options: ReadOptions, layout: FrameLayout, what: str
-) -> dict[str, Coordinate]:
-    """The coordinate that tells which frames there are, and a warning, where some are missing."""
-    missing = layout.offsets.values() == MISSING_OFFSET
+) -> None:
+    missing = np.count_nonzero(_missing(layout))
+    if missing:
+        how = "read as zeros" if options.missing_frames == "zeros" else "cannot be read"
+        warn_user(
+            f"{opened.source.name}: {missing} of {layout.frame_count} {what} are not in the file "
+            f"and {how}; see the coordinate frame_valid",
+        )
+
+
+def _validity(layout: FrameLayout) -> dict[str, Coordinate]:
+    """The coordinate that tells which frames there are, where some are missing."""
+    missing = _missing(layout)
     if not missing.any():
         return {}
-    how = "read as zeros" if options.missing_frames == "zeros" else "cannot be read"
-    warn_user(
-        f"{opened.source.name}: {np.count_nonzero(missing)} of {layout.frame_count} {what} are "
-        f"not in the file and {how}; see the coordinate frame_valid",
-    )
     dims = tuple(name for name, _ in layout.loops)
     attrs = {"long_name": "whether the file has the frame"}
     return {"frame_valid": (dims, ~missing.reshape(layout.loop_shape), attrs)}

@@ -108,8 +108,8 @@ def _read_event(record: Branch) -> Event:
         milliseconds=event.number("T", needed=True),
         kind=event.whole("M", needed=True),
         id=event.whole("I"),
-        description=event.text("D") or "",
-        data=event.text("A") or "",
+        description=_lines(event.text("D")),
+        data=_lines(event.text("A")),
         stimulation=_read_stimulation(stimulation.unprefixed()) if stimulation else None,
     )
 
@@ -122,6 +122,11 @@ def _read_stimulation(record: Branch) -> Stimulation:
         position=stimulation.whole("P"),
         description=stimulation.text("D") or "",
     )
+
+
+def _lines(text: str | None) -> str:
+    """A text with its lines ended as everywhere in Python."""
+    return (text or "").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _short_named(record: Branch, long_names: dict[str, str]) -> Branch:

@@ -23,7 +23,7 @@ _MAX_TEXT_CHARACTERS: Final = 2**24  # of an array, in which each text takes as 
 
 def rounded(values: NDArray[np.floating[Any]] | float) -> NDArray[np.float64]:
     """Seconds or µm without what arithmetic adds behind their last digit."""
-    return np.asarray(values, np.float64).round(_LABEL_DECIMALS)
+    return np.asarray(values, np.float64).round(_LABEL_DECIMALS) + 0.0  # without -0.0
 
 
 def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -32,7 +32,7 @@ def rounded_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     So a label that was typed is found, and a slice has both of its ends. Steps that are too small
     for that are left as they are.
     """
-    written = rounded(values) + 0.0  # without -0.0
+    written = rounded(values)
     steps = np.diff(written)
     return written if (steps > 0).all() or (steps < 0).all() else np.asarray(values, np.float64)
 

@@ -25,6 +25,8 @@ _MAX_XML_PARTS: Final = 500_000  # elements and their attributes
 # nd2 puts the tag of an element into a text for each child whose name was there before.
 _LONG_XML_TAG: Final = re.compile(rb"<[^\s/>]{1000}")
 
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
 _SCALAR_BYTES: Final = {1: 1, 2: 4, 3: 4, 4: 8, 5: 8, 6: 8, 7: 8}
 
 
@@ -87,6 +89,35 @@ def check_metadata(name: bytes, data: bytes) -> bool:
     if problem:
         raise ND2FormatError(f"the metadata in {name.decode('ascii', 'replace')!r} {problem}")
     return complete
+
+
+def without_lone_surrogates(data: bytes) -> bytes:
+    """Records in which texts have a replacement character for each half of a pair in UTF-16.
+
+    A library that decodes texts strictly would give up all of the records for one such half.
+
+    Parameters
+    ----------
+    data : bytes
+        Records that `check_metadata` has found bounded.
+    """
+    cleaned = bytearray(data)
+    pending: list[_Part] = [(data, 0, len(data), 1, True)]
+    while pending:
+        part, at, end, count, certain = pending.pop()
+        if count <= 0 or at + 2 > end:
+            continue
+        inside, after = _split_record(part, at, end, certain)
+        if inside is None:
+            continue
+        if part is data and part[at] == _Record.TEXT:
+            start = at + 2 + 2 * part[at + 1]
+            value = slice(start, start + (min(after, end) - start) // 2 * 2)
+            text = part[value].decode("utf-16-le", "surrogatepass")
+            whole = _LONE_SURROGATE.sub("\ufffd", text).encode("utf-16-le")
+            cleaned[value] = whole
+        pending += [(part, min(after, end), end, count - 1, certain), inside]
+    return bytes(cleaned)
 
 
 def _problem_of_records(data: bytes) -> tuple[str, bool]:

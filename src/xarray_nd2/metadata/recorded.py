@@ -32,6 +32,8 @@ _STORED_DTYPES: Final = {
     2: np.dtype("<i4"),
     3: np.dtype("<f8"),
 }
+# What recorded data may be merged with.
+_OTHER_NAMES: Final = ("image", "frame_valid", "mask", "mask_valid", "time", "acquired")
 # Words of UDUNITS, which pint knows too, for units as the vendor writes them.
 _UDUNITS_WORDS: Final = {
     "µm": "µm",
@@ -128,7 +130,9 @@ def recorded_group(
         if given[0] and set(given[0]) <= set(dims)
     }
     frames = math.prod(shape)
-    names = _variable_names([column.description for column, _ in columns], {*coordinates, *dims})
+    names = _variable_names(
+        [column.description for column, _ in columns], {*coordinates, *dims, *_OTHER_NAMES}
+    )
     variables = {}
     padding_bytes = 0
     for name, (column, data) in zip(names, columns, strict=True):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.skeleton import build_skeleton
-from xarray_nd2.metadata.limits import check_metadata
+from xarray_nd2.metadata.limits import check_metadata, without_lone_surrogates
 from xarray_nd2.metadata.tree import Branch
 
 if TYPE_CHECKING:
@@ -53,19 +53,29 @@ def decoded_records(
     >>> decoded_records(signature.ljust(112, b"\0"), b"Any!", xml, "Any", Oddities()).values
     {'a': 5}
     """
-    import nd2
-
     shown = name.decode("ascii", "replace")
     if not check_metadata(name, data):
         oddities.note(f"the chunk {shown} is damaged")
+    values = _decoded(signature, shown, data)
+    if not isinstance(values, dict) and not data.startswith(b"<"):
+        cleaned = without_lone_surrogates(data)
+        if cleaned != data:
+            oddities.note(f"the chunk {shown} has a text with half a character")
+            values = _decoded(signature, shown, cleaned)
+    content = values.get(root, values) if isinstance(values, dict) else None
+    if not isinstance(content, dict):
+        raise ND2FormatError(f"the chunk {shown!r} cannot be decoded")
+    return Branch(content, root, oddities)
+
+
+def _decoded(signature: bytes, shown: str, data: bytes) -> Any:
+    """What nd2 makes of a chunk; no dictionary where it cannot decode it."""
+    import nd2
+
     skeleton = build_skeleton(signature, {f"{_NEUTRAL_NAME}!".encode(): data})
     try:
         with nd2.ND2File(io.BytesIO(skeleton)) as file:
             decoded = file.unstructured_metadata(strip_prefix=False, include={_NEUTRAL_NAME})
     except Exception as error:
         raise ND2FormatError(f"nd2 cannot decode the chunk {shown!r}: {error}") from error
-    values = decoded.get(_NEUTRAL_NAME)
-    content = values.get(root, values) if isinstance(values, dict) else None
-    if not isinstance(content, dict):
-        raise ND2FormatError(f"the chunk {shown!r} cannot be decoded")
-    return Branch(content, root, oddities)
+    return decoded.get(_NEUTRAL_NAME)

@@ -136,7 +136,9 @@ def _facts(rois: Sequence[Roi], oddities: Oddities) -> dict[str, Coordinate]:
         "interpretation": texts("interpretation", "what the region is for", meant),
         "scope": texts("scope", "of which positions the region is", scopes),
         "position": numbers(
-            "number of the position", "from 0; -1: not of one", [roi.position for roi in rois]
+            "number of the position",
+            "as the file counts, from 0; whether points that were skipped count is not known; -1: not of one",
+            [roi.position for roi in rois],
         ),
         "color": texts("color", "display colour", [hex_color(roi.color) for roi in rois]),
         "keyframe_count": (

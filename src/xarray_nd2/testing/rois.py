@@ -49,6 +49,7 @@ class Outline:
     size : (width, height), optional
         Of a region that has no vertices.
     vertices : sequence of (x, y), optional
+        In pixels of the image, as `centre`, not from it.
         Of a polygon and the like.
     rotation : float, optional
         As stored.
