@@ -106,7 +106,7 @@ def chains_to_join(
     -------
     list of dict
         For each read the chains of crops that end in the same pixels, by the keys of their ends;
-        empty where the block is read whole.
+        empty where the block is read whole, and then cropped.
     """
     if key in wanted:
         return []
@@ -203,7 +203,7 @@ class CropChain:
             part = self.positions[dim]
             if dim in self.interleaved and part is not read.positions[dim]:
                 index = _places_among(part, read._positions_along(dim))
-                steps.append((crop_block, ((slice(None),) * at + (index,))))
+                steps.append((take_of_read, ((slice(None),) * at + (index,))))
         dims = [dim for dim in self.order if dim is not None]
         axes = tuple(sorted(dims).index(dim) for dim in dims)
         if axes != tuple(sorted(axes)):
@@ -296,12 +296,16 @@ def _dims_of_nd2(array: Any) -> list[str] | None:
     return [dim for dim, part in parts if not isinstance(part, (int, np.integer))]
 
 
-def _places_among(part: Positions, read: Iterable[int]) -> int | list[int]:
-    """Where positions are among those that were read.
+def take_of_read(block: Any, index: tuple[Any, ...]) -> Any:
+    """What an index takes of what was read.
 
-    A list, since dask takes care not to fuse one with numbers along other axes, which NumPy would pair
-    with it; of arrays it does not.
+    It is no `crop_block`, which dask would fuse with the reading: that knows no lists.
     """
+    return block[index]
+
+
+def _places_among(part: Positions, read: Iterable[int]) -> int | list[int]:
+    """Where positions are among those that were read."""
     place = {position: number for number, position in enumerate(read)}
     if isinstance(part, int):
         return place[part]
