@@ -348,10 +348,10 @@ def test_wrong_secret(store: CheckingStore) -> None:
 
 @pytest.mark.parametrize("place", ["bucket/nothing.nd2", "no-such-bucket/run.nd2"])
 def test_nothing_there(place: str, s3: S3Server) -> None:
-    s3.log.clear()
     with pytest.raises(ND2NotFoundError, match="there is no such file"):
         xr.open_dataset(f"s3://{place}", engine="nd2", storage_options=s3.storage_options)
-    assert s3.log.requests <= 2
+    # One that was cancelled may come late, so those of other places are left out.
+    assert sum(place in request.path for request in s3.log.entries) <= 2
 
 
 def test_no_credentials(store: CheckingStore, monkeypatch: pytest.MonkeyPatch) -> None:
