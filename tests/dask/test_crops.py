@@ -262,6 +262,14 @@ def test_any_chain(run: Path, chain: list[tuple[str, int, int, int | None]]) -> 
     xr.testing.assert_identical(lazy.compute(scheduler="sync"), known)
 
 
+def test_lists_do_not_come_to_the_reading(run: Path) -> None:
+    """Dask joins a crop of a read with it, and lists are no index of xarray's lazy arrays."""
+    image = xr.open_dataset(run, chunks={"T": 2}).image
+    part = image.data[0:0, [0, -1, 0]]
+    product = (part * part[..., ::-1])[:, 2:5]
+    assert product.compute(scheduler="sync").shape == (0, 1, 40, 30)
+
+
 # Shapes that broadcast to those of the image, or to which it broadcasts.
 SHAPES = [(40, 30), (2, 1, 30), (6, 1, 40, 1), (1, 2, 40, 30), (5, 1, 1, 1, 1), (1,), ()]
 picks = st.lists(st.integers(0, 9), min_size=5, max_size=5)
