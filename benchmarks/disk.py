@@ -16,7 +16,7 @@ from benchmarks._files import CHANNEL_NAMES, FRAME_SIDE_PIXELS
 from benchmarks._measure import Contender, in_turns
 from benchmarks._server import LATENCY_ONLY_NETWORK
 from xarray_nd2.lazy_chain import find_nd2_array
-from xarray_nd2.read.selection import select_windows
+from xarray_nd2.sampling.regions import regions as cut_regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def run(bench: Bench) -> Group:
     reading = in_turns(
         {
             "lazy": Contender(lambda _: regions.read_lazily()),
-            "windows": Contender(lambda _: regions.read_windows()),
+            "table": Contender(lambda _: regions.read_by_table()),
             "dask": Contender(lambda _: regions.read_by_dask()),
             "NumPy": Contender(lambda _: regions.read_by_numpy()),
         },
@@ -54,15 +54,15 @@ def run(bench: Bench) -> Group:
         "disk",
         "The speed of the disk",
         f"A local file of {bench.files.frame_count} frames of {FRAME_SIDE_PIXELS}² pixels and two "
-        f"channels. {what.capitalize()} are read by one vectorised selection, by "
-        f"`select_windows`, and by dask in blocks of {_REGIONS_PER_BLOCK}, beside a loop of NumPy over "
+        f"channels. {what.capitalize()} are read by one vectorised selection, by `regions` with a "
+        f"table, and by that in blocks of {_REGIONS_PER_BLOCK} on dask's threads, beside a loop of NumPy over "
         "strided views of a memory map that is there already; the rates are compared. One crop is "
         "beside an array of a backend that gives zeros and does nothing else, which is what xarray "
         f"itself takes. Over HTTP with {network} of latency, the client's time on the processor for "
         f"small ranges and the time of regions are beside those of fsspec for the same ranges.",
         [
             _rate_row(f"{what}, vectorised", reading, "lazy", count, Floor(0.6, "least", aim=1.5)),
-            _rate_row(f"{what}, as windows", reading, "windows", count, None),
+            _rate_row(f"{what}, by a table", reading, "table", count, Floor(0.6, "least", aim=1.5)),
             _rate_row(f"{what}, dask", reading, "dask", count, Floor(0.4, "least")),
             slower_row(
                 f"one crop of {edge}², {_READS_PER_TIMING} times", cropping, "lazy", "zeros", 1.5
@@ -101,23 +101,15 @@ class _Regions:
         indexers = _indexers(self._frames[part], self._tops[part], self._lefts[part])
         return self.image.isel(indexers).transpose("roi", "C", "y", "x").values
 
-    def read_windows(self) -> NDArray[np.uint16]:
-        corners = self._frames, self._tops, self._lefts
-        return self._array.read(
-            select_windows(self._array.layout, *corners, _EDGE_PIXELS, _EDGE_PIXELS)
-        )
+    def read_by_table(self) -> Any:
+        return self._cut().values
 
     def read_by_dask(self) -> Any:
-        import dask.array as da
-        from dask.delayed import delayed
+        return self._cut(chunks=_REGIONS_PER_BLOCK).data.compute(scheduler="threads")
 
-        read = delayed(self.read_lazily, pure=False, traverse=False)
-        blocks = []
-        for at in range(0, self.count, _REGIONS_PER_BLOCK):
-            part = slice(at, min(at + _REGIONS_PER_BLOCK, self.count))
-            shape = (part.stop - at, len(CHANNEL_NAMES), _EDGE_PIXELS, _EDGE_PIXELS)
-            blocks.append(da.from_delayed(read(part), shape, np.uint16))
-        return da.concatenate(blocks).compute(scheduler="threads")
+    def _cut(self, chunks: int | None = None) -> xr.DataArray:
+        table = {"T": self._frames, "Y": self._tops, "X": self._lefts}
+        return cut_regions(self.image, table, _EDGE_PIXELS, anchor="corner", chunks=chunks)
 
 
 def _random_corners(bench: Bench, count: int) -> NDArray[np.int64]:

@@ -57,7 +57,7 @@ class Explanation:
         Of the pixels that are asked for, each as often as it is; and of all that will travel for
         them, once.
     requests : int
-        Ranges of bytes that will be asked for.
+        Ranges of bytes that will be asked for; none of files that are at hand.
     seconds : float
         In which one process transfers that over `link`, without decoding.
     link : Link or None
@@ -112,10 +112,12 @@ class Explanation:
         yield "frames", f"{self.frames:,}"
         yield "bytes needed", _size(self.bytes_needed)
         yield "bytes fetched", f"{_size(self.bytes_fetched)} ({times:.3g} times what is needed)"
-        yield "requests", f"{self.requests:,} in {self.reads:,} reads"
+        reads = "one read" if self.reads == 1 else f"{self.reads:,} reads"
+        yield "requests", f"{self.requests:,} in {reads}"
         yield "transfer", f"about {_seconds(self.seconds)}{self._over_link()}"
         for block in self.whole_blocks[:_MAX_SHOWN_OPERATIONS]:
-            count = f"{block.blocks:,} blocks ({_size(block.bytes_fetched)})"
+            blocks = "one block" if block.blocks == 1 else f"{block.blocks:,} blocks"
+            count = f"{blocks} ({_size(block.bytes_fetched)})"
             yield "read whole", f"{count}, for {block.operation!r} comes before their crop"
 
     def _over_link(self) -> str:
@@ -199,7 +201,8 @@ class _Parts:
         name = array.source.name
         self._frames.setdefault(name, []).append(cost.frames)
         totals = self._totals.setdefault(name, [0, 0])
-        totals[0] += cost.requests
+        at_hand = not array.source.link.latency  # which a file on a disk of this machine has not
+        totals[0] += 0 if at_hand else cost.requests
         totals[1] += cost.bytes_fetched
         self._links.setdefault(name, (self._link or array.source.link, array.max_concurrency))
         self._needed += cost.bytes_needed

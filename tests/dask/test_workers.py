@@ -15,6 +15,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from tests.variants import VARIANTS
+from xarray_nd2 import explain, regions
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -123,3 +124,21 @@ def test_variants_through_processes(client: Client, tmp_path: Path) -> None:
         ds = xr.open_dataset(variant.write(tmp_path / f"{name}.nd2"), chunks={"T": 1})
         result = ds.image.compute(scheduler=client)
         np.testing.assert_array_equal(result.values, variant.expected())
+
+
+def test_workers_read_no_more_of_regions_than_one_process(
+    run: Path, http: RangeServer, client: Client
+) -> None:
+    rng = np.random.default_rng(6)
+    table = {"T": rng.integers(0, 100, 60)} | {dim: rng.integers(20, 230, 60) for dim in "YX"}
+    image = xr.open_dataset(http.url(run.name), chunks={}, max_gap=0).image
+    cut = regions(image, table, 24, chunks=15)
+    counted = []
+    for scheduler in ("sync", client):
+        http.log.clear()
+        pixels = cut.compute(scheduler=scheduler)
+        counted.append((http.log.requests, http.log.bytes))
+    cost = explain(cut)
+    assert counted == [(cost.requests, cost.bytes_fetched)] * 2
+    expected = regions(xr.open_dataset(run).image, table, 24)
+    xr.testing.assert_identical(pixels, expected.compute())

@@ -224,59 +224,26 @@ def _select_product(
 
 
 def select_windows(
-    layout: ImageShape,
-    frames: NDArray[np.integer[Any]],
-    y0: NDArray[np.integer[Any]],
-    x0: NDArray[np.integer[Any]],
-    height: int,
-    width: int,
-    channels: Sequence[int] | None = None,
+    frames: Ints, rows: Ints, cols: Ints, channels: Ints, samples: Ints
 ) -> Selection:
-    """Selection of windows of one size: quicker than the same as a vectorized key.
+    """Selection of windows of one size, whose result has the shape of the pixels of its tiles.
 
     Parameters
     ----------
-    layout : ImageShape
-        Of the image.
-    frames : ndarray of int, shape (windows,)
+    frames : ndarray of int64, shape (windows,)
         Sequence index of the frame of each window.
-    y0, x0 : ndarray of int, shape (windows,)
-        Its first row and column.
-    height, width : int
-        Of every window, in pixels.
-    channels : sequence of int, optional
-        Of every window; all of them if not given.
-
-    Returns
-    -------
-    Selection
-        Its result has the shape (windows, C, height, width), and S behind where the image has it.
-
-    Raises
-    ------
-    IndexError
-        A frame does not exist, a window is not inside of it, or a channel does not exist.
+    rows, cols : ndarray of int64, shape (windows, height) and (windows, width)
+        Positions of the pixels of each window, inside of the frame.
+    channels, samples : ndarray of int64, shape (n,)
+        Of every window.
     """
-    for what, first, last in (
-        ("frame", frames, layout.frame_count - 1),
-        ("row", y0, layout.height - height),
-        ("column", x0, layout.width - width),
-    ):
-        if len(first) and not 0 <= np.min(first) <= np.max(first) <= last:
-            raise IndexError(f"a window of {height} x {width} has a first {what} out of 0-{last}")
-    if channels is None:
-        channels = range(layout.channels)
-    rows = np.asarray(y0, np.int64)[:, None] + np.arange(height)
-    cols = np.asarray(x0, np.int64)[:, None] + np.arange(width)
-    count = len(rows)
-    wanted = _in_bounds(np.asarray(channels, np.int64), layout.channels)
-    samples = np.arange(layout.samples)
-    shape = (count, len(wanted), height, width) + ((layout.samples,) if layout.samples > 1 else ())
+    count = len(frames)
+    shape = (count, len(channels), rows.shape[1], cols.shape[1], len(samples))
     return Selection(
-        np.asarray(frames, np.int64),
+        frames,
         rows,
         cols,
-        np.broadcast_to(wanted, (count, len(wanted))),
+        np.broadcast_to(channels, (count, len(channels))),
         np.broadcast_to(samples, (count, len(samples))),
         Arrangement(shape, (slice(None),) * len(shape)),
     )

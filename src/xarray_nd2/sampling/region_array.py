@@ -12,7 +12,7 @@ from xarray.core import indexing
 
 from xarray_nd2.array import ReadOnDemand
 from xarray_nd2.read.cost import NOTHING_TO_READ
-from xarray_nd2.read.selection import select_points
+from xarray_nd2.read.selection import select_windows
 from xarray_nd2.sampling.region_table import ROI_DIM
 
 if TYPE_CHECKING:
@@ -163,27 +163,18 @@ class RegionsArray(ReadOnDemand):
     def _selection(
         self, loops: dict[str, Ints], rows: Ints, cols: Ints, others: Mapping[str, Part]
     ) -> Selection | None:
-        """The windows as a selection of the file; its pixels have the axes (tile, C, Y, X, S).
-
-        None where nothing is selected.
-        """
-        layout, positions = self.part.array.layout, self.part.positions
-        axes = {"C": (1, -1, 1, 1, 1), "S": (1, 1, 1, 1, -1)}
-        key = []
-        for dim in layout.dims:
-            held = positions[dim]
-            if isinstance(held, int):
-                part = np.full((1,) * 5, held)
-            elif dim == "Y":
-                part = held[rows][:, None, :, None, None]
-            elif dim == "X":
-                part = held[cols][:, None, None, :, None]
-            elif dim in axes:
-                part = np.atleast_1d(held[others[dim]]).reshape(axes[dim])
-            else:
-                part = held[loops[dim]].reshape(-1, 1, 1, 1, 1)
-            key.append(part)
-        return select_points(layout, key) if all(part.size for part in key) else None
+        """The windows as a selection of the file; None where nothing is selected."""
+        layout = self.part.array.layout
+        # What is selected along each dimension of the file, of a dropped one its only position.
+        held = {dim: np.atleast_1d(p) for dim, p in self.part.positions.items()}
+        held.setdefault("S", np.zeros(1, np.int64))
+        key = [held[dim][loops.get(dim, np.zeros(len(rows), np.int64))] for dim, _ in layout.loops]
+        frames = np.zeros(len(rows), np.int64)
+        if key:
+            frames = np.ravel_multi_index(key, layout.loop_shape).astype(np.int64)
+        channels, samples = (np.atleast_1d(held[dim][others.get(dim, slice(None))]) for dim in "CS")
+        selection = select_windows(frames, held["Y"][rows], held["X"][cols], channels, samples)
+        return selection if selection.size else None
 
 
 @dataclass(frozen=True)
