@@ -113,7 +113,8 @@ class Explanation:
         yield "bytes needed", _size(self.bytes_needed)
         yield "bytes fetched", f"{_size(self.bytes_fetched)} ({times:.3g} times what is needed)"
         reads = "one read" if self.reads == 1 else f"{self.reads:,} reads"
-        yield "requests", f"{self.requests:,} in {reads}"
+        count = f"{self.requests:,}" if self.requests else "none"
+        yield "requests", f"{count} in {reads}"
         yield "transfer", f"about {_seconds(self.seconds)}{self._over_link()}"
         for block in self.whole_blocks[:_MAX_SHOWN_OPERATIONS]:
             blocks = "one block" if block.blocks == 1 else f"{block.blocks:,} blocks"

@@ -195,10 +195,8 @@ def _labels(image: xr.DataArray, table: RegionTable, anchor: Anchor) -> dict[str
         centre = _extrapolated(image, dim, table.first[dim] + size // 2, step)
         attrs = {"long_name": f"{dim} of the centre of the region"} | units
         labels[f"centre_{dim}"] = xr.Variable(ROI_DIM, centre, attrs)
-    if table.index is not None:
-        labels[ROI_DIM] = xr.Variable(ROI_DIM, table.index)
-    elif "U" not in labels:
-        labels[ROI_DIM] = xr.Variable(ROI_DIM, np.arange(table.count))
+    index = np.arange(table.count) if table.index is None else table.index
+    labels[ROI_DIM] = xr.Variable(ROI_DIM, index)
     for name, column in table.others.items():
         if name in labels:
             raise ValueError(f"the column {name!r} has the name of a label of the image")
