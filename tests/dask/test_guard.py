@@ -170,7 +170,7 @@ print(json.dumps(test_guard.open_and_read(Path(sys.argv[1]))))
     "at",
     [
         "dask.register.join_crops",
-        "dask.join_crops.find_nd2_array",
+        "dask.join_crops.find_read_on_demand",
         "dask.join_crops.tasks_by_key",
         "dask.push_crops.arguments_of",
         "dask.join_crops.read_another_part",
