@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 
 from tests.damage import chunk_entries
+from tests.variants import VARIANTS
 from xarray_nd2 import ND2ChangedError, ND2FormatError, explain, regions, trace
 from xarray_nd2.io.answers import ObjectFacts
 from xarray_nd2.io.process import this_process
@@ -306,6 +307,19 @@ def test_damaged_lossless_frames_raise(
             image.isel(T=1).load()
     assert len(this_process().reading_frames) == 0
     np.testing.assert_array_equal(image.isel(T=2).values, pixels[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*not in the file")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_kind_of_file(name: str, folder: Path, http: RangeServer) -> None:
+    path = VARIANTS[name].write(folder / f"looked-at-{name}.nd2")
+    expected = xr.open_dataset(path, engine="nd2").image.load()
+    image = opened(http, path)
+    look: dict[str, Any] = {"Y": slice(None, None, -3), "X": [2, 1, 4]}
+    np.testing.assert_array_equal(image.isel(look).values, expected.isel(look).values)
+    http.log.clear()
+    np.testing.assert_array_equal(image.copy().values, expected.values)
+    assert http.log.requests == 0
 
 
 def test_colour_and_padding(folder: Path, http: RangeServer) -> None:
