@@ -312,7 +312,7 @@ def test_damaged_lossless_frames_raise(
 @pytest.mark.filterwarnings("ignore:.*not in the file")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_kind_of_file(name: str, folder: Path, http: RangeServer) -> None:
-    path = VARIANTS[name].write(folder / f"looked-at-{name}.nd2")
+    path = VARIANTS[name].write(folder / f"every-kind-{name}.nd2")
     expected = xr.open_dataset(path, engine="nd2").image.load()
     image = opened(http, path)
     look: dict[str, Any] = {"Y": slice(None, None, -3), "X": [2, 1, 4]}
