@@ -55,6 +55,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         "version",
         "rescue",
         "group",
+        "cache_bytes",
     )
     supports_groups: ClassVar[bool] = True
 
@@ -71,6 +72,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         version: str | None = None,
         rescue: bool = False,
         group: str | None = None,
+        cache_bytes: int = 0,
     ) -> xr.Dataset:
         """Open an ND2 file as a dataset with the one data variable ``image``, or one of its groups.
 
@@ -104,6 +106,10 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         group : str, optional
             Open what else the file has instead of the image, such as "recorded". The chunks of a
             group are read only when it is opened.
+        cache_bytes : int, default 0
+            Read frames whole, and keep so many bytes of those used last in this process, so that
+            other crops and channels of them need no request. Files on a disk of this machine, and
+            objects of which the store tells neither tag nor time, are read as without it.
 
         Returns
         -------
@@ -142,6 +148,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             missing_frames=missing_frames,
             version=version,
             rescue=rescue,
+            cache_bytes=cache_bytes,
         )
         warn_of_opening(opened)
         name = _group_name(group)
@@ -280,12 +287,15 @@ def _opened(
     missing_frames: MissingFrames = "zeros",
     version: str | None = None,
     rescue: bool = False,
+    cache_bytes: int = 0,
 ) -> tuple[OpenedFile, ReadOptions]:
     """Check the keywords, and open the file."""
     if missing_frames not in get_args(MissingFrames):
         raise ValueError(f"missing_frames must be 'zeros' or 'raise', not {missing_frames!r}")
     if max_gap is not None and operator.index(max_gap) < 0:
         raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
+    if operator.index(cache_bytes) < 0:
+        raise ValueError(f"cache_bytes must be at least 0, not {cache_bytes}")
     if operator.index(max_concurrency) < 1:
         raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
     if type(patience_seconds) not in (int, float) or not 0 < patience_seconds < 1e9:
@@ -299,7 +309,7 @@ def _opened(
     source = ByteSource.of(filename_or_obj, storage_options, float(patience_seconds))
     opened = open_nd2(source, rescue=rescue)
     _require_version(opened.source, version)
-    return opened, ReadOptions(max_gap, max_concurrency, missing_frames)
+    return opened, ReadOptions(max_gap, max_concurrency, missing_frames, cache_bytes)
 
 
 def _group_name(group: str | None) -> str:

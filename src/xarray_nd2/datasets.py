@@ -35,6 +35,7 @@ class ReadOptions:
     max_gap: int | None
     max_concurrency: int
     missing_frames: MissingFrames
+    cache_bytes: int = 0
 
 
 def warn_of_opening(opened: OpenedFile) -> None:
@@ -170,7 +171,12 @@ def _variable(
     if not isinstance(values, FrameLayout):
         return xr.Variable(dims, values, attrs)
     array = ND2BackendArray(
-        opened.source, values, options.max_gap, options.max_concurrency, options.missing_frames
+        opened.source,
+        values,
+        options.max_gap,
+        options.max_concurrency,
+        options.missing_frames,
+        options.cache_bytes,
     )
     encoding = {"preferred_chunks": preferred_blocks(values)}
     return xr.Variable(dims, _lazy(array), attrs, encoding)

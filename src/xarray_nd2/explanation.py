@@ -144,8 +144,9 @@ def explain(obj: xr.DataArray | xr.Dataset, *, link: Link | None = None) -> Expl
         Of dask arrays the sum over the tasks of the optimized graph. It is exact for the next read
         of a lazy object in this process, and of dask with an integer `max_gap`. It is an estimate
         where workers choose their gaps themselves, where `link` is given in place of what this
-        process knows, and for crops of compressed frames, since their bytes are counted only as
-        they are inflated.
+        process knows, for crops of compressed frames, since their bytes are counted only as they
+        are inflated, and for dask and several arrays of files with `cache_bytes`: each frame that
+        is not kept now counts for every read of it.
 
     Raises
     ------
@@ -195,6 +196,7 @@ class _Parts:
         self._needed = 0
         self._exact = True
         self._reads = 0
+        self._reads_that_keep = 0
 
     def add(self, selected: Any, *, by_this_process: bool) -> None:
         """Add the read of a lazy selection."""
@@ -208,8 +210,11 @@ class _Parts:
         self._links.setdefault(name, (self._link or array.source.link, array.max_concurrency))
         self._needed += cost.bytes_needed
         self._reads += 1
+        self._reads_that_keep += cost.keeps_frames
         as_here = by_this_process and self._link is None
         self._exact &= cost.exact and (as_here or not array.adapts_to_link)
+        # Another process keeps other frames.
+        self._exact &= by_this_process or not cost.keeps_frames
 
     def explanation(self, whole: Iterable[WholeBlocks]) -> Explanation:
         """The sum."""
@@ -225,7 +230,8 @@ class _Parts:
             requests=sum(requests for requests, _ in self._totals.values()),
             seconds=seconds,
             link=links[0] if links else None,
-            exact=self._exact,
+            # What one read keeps, the next does not read.
+            exact=self._exact and self._reads_that_keep < 2,
             reads=self._reads,
             whole_blocks=tuple(whole),
             names=tuple(self._totals),

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary, finalize
 from xarray_nd2.io.kept_maps import KeptMaps
 from xarray_nd2.io.recorder import Recorder
 from xarray_nd2.read.inflate import FrameCache
+from xarray_nd2.read.kept_frames import KeptFrames
 from xarray_nd2.read.link import DEFAULT_LINKS, LinkObserver
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ MAX_CONNECTIONS: Final = 256
 MAX_OBSERVED_LINKS: Final = 256
 MAX_KNOWN_MOUNTS: Final = 4096  # folders of which it is known where they are mounted
 MAX_CACHED_FRAME_BYTES: Final = 128 * 1024 * 1024
+MAX_KEPT_FRAME_BYTES: Final = 2 * 1024 * 1024 * 1024  # of all files opened with `cache_bytes`
 
 
 class Process:
@@ -55,6 +57,10 @@ class Process:
         For decoding.
     frame_cache : FrameCache
         Inflated frames.
+    kept_frames : KeptFrames
+        Whole frames of files that were opened with `cache_bytes`.
+    reading_frames : KeyedLocks
+        Held for a frame while it is read to be kept, so that it is read once.
     maps : KeptMaps
         Of files on disks that were read a moment ago.
     mounts : dict
@@ -76,6 +82,8 @@ class Process:
         self.filesystem_turns: WeakKeyDictionary[Any, asyncio.Semaphore] = WeakKeyDictionary()
         self.decode_threads = ThreadPoolExecutor(os.cpu_count(), "xarray-nd2-decode")
         self.frame_cache = FrameCache(MAX_CACHED_FRAME_BYTES)
+        self.kept_frames = KeptFrames(MAX_KEPT_FRAME_BYTES)
+        self.reading_frames = KeyedLocks()
         self.maps = KeptMaps()
         self.mounts: dict[str, Mount] = {}
         self.recorders: Mapping[str, Recorder] = {}

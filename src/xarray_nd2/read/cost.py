@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
 from xarray_nd2.read.decode import frame_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,6 +36,8 @@ class ReadCost:
     exact : bool
         Whether that is certain of this plan. Of compressed frames it is not known before how many
         bytes hold the rows of a crop.
+    keeps_frames : bool
+        Whether it depends on the frames that a process keeps, and changes them.
     """
 
     frames: NDArray[np.int64]
@@ -42,6 +45,7 @@ class ReadCost:
     bytes_fetched: int
     requests: int
     exact: bool
+    keeps_frames: bool = False
 
 
 NOTHING_TO_READ: Final = ReadCost(np.empty(0, np.int64), 0, 0, 0, exact=True)
@@ -84,4 +88,36 @@ def read_cost(plan: ReadPlan, cache: FrameCache | None = None, file: Hashable = 
         int((ends - starts[first]).sum()),
         len(first),
         exact=exact,
+    )
+
+
+def cost_of_kept(
+    plan: ReadPlan, frames: Iterable[int], costs: Sequence[ReadCost], *, same_gap: bool
+) -> ReadCost:
+    """What it costs to carry out a plan by reading frames whole that are not kept yet.
+
+    Parameters
+    ----------
+    plan : ReadPlan
+        Of the pixels that are asked for.
+    frames : iterable of int
+        Sequence indices of those that are not kept.
+    costs : sequence of ReadCost
+        Of reading them, one part of them after the other.
+    same_gap : bool
+        Whether the parts are planned alike, whatever is learnt of the link from those before.
+    """
+    missing = np.array(list(frames), np.int64)
+    needed = sum(cost.bytes_needed for cost in costs)
+    if plan.layout.compression == "none":
+        _, *window = plan.selection.shape
+        tiles = int(np.isin(plan.selection.frames, missing).sum())
+        needed = tiles * math.prod(window) * plan.layout.dtype.itemsize
+    return ReadCost(
+        np.unique(np.concatenate([cost.frames for cost in costs])) if costs else missing,
+        needed,
+        sum(cost.bytes_fetched for cost in costs),
+        sum(cost.requests for cost in costs),
+        exact=all(cost.exact for cost in costs) and (same_gap or len(costs) < 2),
+        keeps_frames=True,
     )

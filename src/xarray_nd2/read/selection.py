@@ -223,6 +223,22 @@ def _select_product(
     return replace(outer, arrangement=arrangement)
 
 
+def select_frames(layout: ImageShape, frames: Ints) -> Selection:
+    """Selection of whole frames; its result has the shape (frames, C, Y, X, S).
+
+    Parameters
+    ----------
+    layout : ImageShape
+        Of the image.
+    frames : ndarray of int64, shape (frames,)
+        Sequence index of each.
+    """
+    sizes = (layout.channels, layout.height, layout.width, layout.samples)
+    channels, rows, cols, samples = (np.arange(size)[None] for size in sizes)
+    arrangement = Arrangement((len(frames), *sizes), (slice(None),) * 5)
+    return Selection(frames, rows, cols, channels, samples, arrangement)
+
+
 def select_windows(
     frames: Ints, rows: Ints, cols: Ints, channels: Ints, samples: Ints
 ) -> Selection:
