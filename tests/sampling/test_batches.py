@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.base
 import numpy as np
 import pytest
 import xarray as xr
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 COUNT = 23
 SIZE = 4
-HOW = {"lazy": {}, "dask": {"chunks": {}}}
+HOW: dict[str, dict[str, Any]] = {"lazy": {}, "dask": {"chunks": {}}}
 MODES = ("sync", "async")
 
 
@@ -113,7 +114,7 @@ def test_batches_are_the_regions_with_their_labels(
     for batch in found:
         assert isinstance(batch.variable._data, np.ndarray), "in memory"
         xr.testing.assert_identical(batch, expected.sel(roi=batch.roi).drop_encoding())
-    chosen = sum(rois(found), [])
+    chosen = [roi for batch in rois(found) for roi in batch]
     assert len(set(chosen)) == len(chosen) == COUNT // SIZE * SIZE
     assert rois(found) == rois(taken(batches(cells, SIZE, seed=3), "sync"))
     check_no_thread_stays()
@@ -130,7 +131,8 @@ def test_order_is_that_of_seed_and_epoch(numbered: xr.DataArray) -> None:
     assert len({json.dumps(order) for order in (*orders, other)}) == 4
     in_order = batches(numbered, SIZE, seed=None)
     for _ in range(2):
-        assert sum(rois(taken(in_order, "sync")), []) == list(range(COUNT // SIZE * SIZE))
+        found = rois(taken(in_order, "sync"))
+        assert [roi for batch in found for roi in batch] == list(range(COUNT // SIZE * SIZE))
 
 
 def test_seeds_and_epochs_are_not_mixed_up() -> None:
@@ -248,7 +250,7 @@ def test_workers_of_a_loader_find_out_which_they_are(
     expected = rois(taken(batches(numbered, 2, seed=8), "sync"))
     info: list[Any] = [None]
     loader = SimpleNamespace(get_worker_info=lambda: info[0])
-    monkeypatch.setitem(sys.modules, "torch.utils.data", loader)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch.utils.data", loader)
     assert rois(taken(pickle.loads(pickle.dumps(dealt)), "sync")) == expected
     info[0] = SimpleNamespace(id=1, num_workers=3)
     assert len(dealt) == len(expected[1::3])
@@ -379,22 +381,23 @@ def test_an_error_is_raised_at_its_batch(
     http.log.clear()
     cells.isel(roi=expected[bad]).load()
     starts = {entry.start for entry in http.log.entries}
-    http.faults = lambda request: Fault(status=403) if request.start in starts else None
+
+    def refuse(number: int, method: str, path: str, span: tuple[int, int] | None) -> Fault | None:
+        return Fault(403) if span is not None and span[0] in starts else None
+
+    http.faults = refuse
     found: list[list[int]] = []
 
-    def keep(batch: xr.DataArray) -> None:
-        found.extend(rois([batch]))
+    def loop() -> None:
+        for batch in dealt:
+            found.extend(rois([batch]))
 
-    async def loop() -> None:
+    async def loop_async() -> None:
         async for batch in dealt:
-            keep(batch)
+            found.extend(rois([batch]))
 
     with pytest.raises(ND2SourceError):
-        if mode == "sync":
-            for batch in dealt:
-                keep(batch)
-        else:
-            asyncio.run(loop())
+        loop() if mode == "sync" else asyncio.run(loop_async())
     assert found == expected[:bad]
     assert dealt.state_dict()["position"] == bad
     check_no_thread_stays()
@@ -477,7 +480,7 @@ def test_what_the_user_told_dask_stands(run: Path) -> None:
     def get(*arguments: Any, **keywords: Any) -> Any:
         calls.append(threading.current_thread().name)
         assert "pool" not in keywords
-        return dask.get(*arguments, **keywords)
+        return dask.base.get_scheduler(scheduler="synchronous")(*arguments, **keywords)
 
     with dask.config.set(scheduler=get):
         for _ in batches(cells, SIZE, seed=0):
@@ -511,7 +514,7 @@ def test_what_is_wrong_is_told_at_once(
 
 def test_only_regions_are_dealt_out(numbered: xr.DataArray) -> None:
     with pytest.raises(TypeError, match="must be a DataArray, not ndarray"):
-        batches(numbered.values, 4, seed=0)
+        batches(numbered.values, 4, seed=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no dimension 'roi': they have"):
         batches(numbered.rename(roi="cell"), 4, seed=0)
     with pytest.raises(ValueError, match="epoch must be at least 0"):
