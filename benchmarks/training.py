@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks._bench import Bench
 
 _EDGE_PIXELS = 64
-_REGIONS_PER_BATCH = 32
+_REGIONS_PER_BATCH = 64
 
 
 def run(bench: Bench) -> Group:

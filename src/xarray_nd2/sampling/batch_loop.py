@@ -124,10 +124,10 @@ def threads_for_dask(regions: xr.DataArray) -> Iterator[dict[str, Any]]:
         return
     import dask
     import dask.base
-    import dask.threaded
 
     told = dask.config.get("pool", None) or dask.config.get("num_workers", None)
-    if told or dask.base.get_scheduler(collections=[regions]) is not dask.threaded.get:
+    in_threads = dask.base.get_scheduler(scheduler="threads")
+    if told or dask.base.get_scheduler(collections=[regions]) is not in_threads:
         yield {}
         return
     pool = ThreadPoolExecutor(thread_name_prefix=f"{THREAD_NAME_PREFIX}-dask")
