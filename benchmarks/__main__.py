@@ -26,6 +26,7 @@ GROUP_NAMES = (
     "gaps",
     "changes",
     "rois",
+    "training",
     "lossless",
     "small",
     "local",

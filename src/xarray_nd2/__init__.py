@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from xarray_nd2.explanation import Explanation, WholeBlocks, explain
     from xarray_nd2.ome.document import ome_metadata
     from xarray_nd2.read.link import Link
+    from xarray_nd2.sampling.batches import Batches, batches
     from xarray_nd2.sampling.regions import regions
     from xarray_nd2.traces import trace
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batches",
     "Explanation",
     "Link",
     "ND2ChangedError",
@@ -40,6 +42,7 @@ __all__ = [
     "ND2UnsupportedError",
     "WholeBlocks",
     "__version__",
+    "batches",
     "explain",
     "ome_metadata",
     "regions",
@@ -49,9 +52,11 @@ __all__ = [
 # Imported when they are first used, so that importing the package, as every process does that
 # unpickles an array of it, does not import xarray or dask.
 _MODULE_OF_NAME = {
+    "Batches": "sampling.batches",
     "Explanation": "explanation",
     "Link": "read.link",
     "WholeBlocks": "explanation",
+    "batches": "sampling.batches",
     "explain": "explanation",
     "ome_metadata": "ome.document",
     "regions": "sampling.regions",
