@@ -21,6 +21,7 @@ from xarray_nd2.errors import (
 
 if TYPE_CHECKING:
     from xarray_nd2.explanation import Explanation, WholeBlocks, explain
+    from xarray_nd2.many.opening import open_many
     from xarray_nd2.ome.document import ome_metadata
     from xarray_nd2.read.link import Link
     from xarray_nd2.sampling.regions import regions
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "explain",
     "ome_metadata",
+    "open_many",
     "regions",
     "trace",
 ]
@@ -54,6 +56,7 @@ _MODULE_OF_NAME = {
     "WholeBlocks": "explanation",
     "explain": "explanation",
     "ome_metadata": "ome.document",
+    "open_many": "many.opening",
     "regions": "sampling.regions",
     "trace": "traces",
 }
