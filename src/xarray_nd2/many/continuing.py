@@ -64,26 +64,21 @@ def _along_new(files: Sequence[FileImage], dim: str) -> list[FileImage]:
             raise ValueError(f"{dim!r} is a variable of {file.name}; call the dimension otherwise")
     attrs = {"long_name": "file"}
     return [
-        replace(file, image=_expanded(file.image, dim)).relabelled(
-            **{dim: xr.Variable((dim,), [file.name], attrs)}
-        )
+        replace(file, new_dim=dim).relabelled(**{dim: xr.Variable((dim,), [file.name], attrs)})
         for file in files
     ]
-
-
-def _expanded(variable: xr.Variable, dim: str) -> xr.Variable:
-    expanded: xr.Variable = variable.set_dims((dim, *variable.dims))
-    return expanded
 
 
 def _with_time(file: FileImage) -> FileImage:
     """A file without a time loop, as the one time point that it is."""
     of_frames = {
-        name: _expanded(file.labels[name], "T") for name in _OF_FRAMES if name in file.labels
+        name: file.labels[name].set_dims(("T", *file.labels[name].dims))
+        for name in _OF_FRAMES
+        if name in file.labels
     }
     attrs = {"long_name": "time", "units": "s", "axis": "T"}
     label = xr.Variable(("T",), np.zeros(1), attrs)
-    return replace(file, image=_expanded(file.image, "T")).relabelled(T=label, **of_frames)
+    return replace(file, new_dim="T").relabelled(T=label, **of_frames)
 
 
 def _in_time(files: Sequence[FileImage]) -> list[FileImage]:

@@ -30,29 +30,33 @@ class FileImage:
         Its coordinates, in memory.
     attrs : mapping of str to value
         Of the file.
+    new_dim : str
+        A dimension of one step that the image is given when it is joined with others.
     """
 
     name: str
     image: xr.Variable
     labels: dict[str, xr.Variable]
     attrs: dict[str, Any]
+    new_dim: str = ""
 
     @classmethod
     def of(cls, name: str, dataset: xr.Dataset) -> FileImage:
         """The image of an opened file."""
-        labels = {str(key): each.variable for key, each in dataset.coords.items()}
-        plain = {key: each.to_base_variable() for key, each in labels.items()}
-        return cls(name, dataset["image"].variable, plain, dict(dataset.attrs))
+        variables = dataset.variables
+        labels = {str(key): variables[key].to_base_variable() for key in dataset.coords}
+        return cls(name, variables["image"], labels, dict(dataset.attrs))
 
     @property
     def dims(self) -> tuple[str, ...]:
         """Dimensions of the image."""
-        return tuple(map(str, self.image.dims))
+        return tuple(self.sizes)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Sizes of the image."""
-        return {str(dim): size for dim, size in self.image.sizes.items()}
+        new = {self.new_dim: 1} if self.new_dim else {}
+        return new | {str(dim): size for dim, size in self.image.sizes.items()}
 
     def relabelled(self, **labels: xr.Variable) -> FileImage:
         """The same with other labels."""

@@ -20,12 +20,12 @@ _ATTRS_OF_FIRST: Final = ("pixel_size_um",)
 
 
 def join(files: Sequence[FileImage], dim: str) -> xr.Dataset:
-    """Join files that all have a dimension, and fit together along all others.
+    """Join files that fit together along all other dimensions.
 
     Parameters
     ----------
     files : sequence of FileImage
-        In this order.
+        In this order, all with `dim` and labels along it.
     dim : str
         Along which they are joined.
 
@@ -68,6 +68,8 @@ def _is_same(one: Any, other: Any) -> bool:
 def _file_attrs(files: Sequence[FileImage]) -> dict[str, Any]:
     """Attributes that all files share, and when the first frame of all was taken."""
     attrs = common_attrs([file.attrs for file in files])
+    if len(files) > 1:
+        attrs.pop("file_bytes", None)  # of each alone, even if it is the same
     starts = [file.attrs["start"] for file in files if "start" in file.attrs]
     if len(starts) == len(files):
         # In the place that it has in one file, before what is long.
@@ -87,9 +89,12 @@ def _joined(files: Sequence[FileImage], name: str, dim: str) -> xr.Variable:
     there = [file.labels[name] for file in files if name in file.labels]
     attrs = common_attrs([label.attrs for label in there])
     dims = tuple(each for each in files[0].dims if any(each in label.dims for label in there))
-    labels = [file.labels.get(name, _absent(name, file, dims, there)) for file in files]
+    labels = [
+        file.labels[name] if name in file.labels else _absent(name, file, dims, there)
+        for file in files
+    ]
     first = labels[0]
-    if dim not in dims and all(first.equals(label) for label in labels[1:]):
+    if dim not in dims and all(_is_equal(first, label) for label in labels[1:]):
         return xr.Variable(first.dims, first.values, attrs)
     dims = tuple(each for each in files[0].dims if each in {*dims, dim})
     values = [
@@ -97,6 +102,13 @@ def _joined(files: Sequence[FileImage], name: str, dim: str) -> xr.Variable:
         for label, file in zip(labels, files, strict=True)
     ]
     return xr.Variable(dims, np.concatenate(values, axis=dims.index(dim)), attrs)
+
+
+def _is_equal(one: xr.Variable, other: xr.Variable) -> bool:
+    if (one.dims, one.dtype, one.shape) != (other.dims, other.dtype, other.shape):
+        return bool(one.equals(other))
+    # Which is quick, and of most labels of most files.
+    return one.values.tobytes() == other.values.tobytes() or bool(one.equals(other))
 
 
 def _absent(

@@ -117,6 +117,7 @@ def open_many(
         "patience_seconds": patience_seconds,
         "missing_frames": missing_frames,
         "rescue": rescue,
+        "create_default_indexes": False,  # the backend has made them
     }
     datasets = _opened_together(files, keywords)
     names = short_names(
