@@ -155,6 +155,17 @@ def test_round_trips_and_requests(runs: Path, http: RangeServer) -> None:
     assert {entry.path for entry in http.log.entries} == {"/runs/copy7.nd2"}
 
 
+@pytest.mark.parametrize("dim", ["T", "file"])
+def test_crops_read_the_crop(dim: str, tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / f"{i}.nd2", start=f"2026-01-1{i}") for i in (1, 2)]
+    image = open_many(paths, dim, max_gap=0).image
+    step = {"T": 4} if dim == "T" else {"file": 1, "T": 1}
+    crop = image.isel({**step, "Z": 1, "Y": slice(2, 4)})
+    read = xarray_nd2.explain(crop.astype("float32"))
+    assert read.bytes_fetched == 2 * 10 * 2 * 2  # rows, columns, channels, bytes
+    np.testing.assert_array_equal(crop, pixels("2.nd2", SIZES)[1, 1, :, 2:4])
+
+
 def test_first_error_ends_it_and_names_its_file(runs: Path, http: RangeServer) -> None:
     urls = [http.url("runs/run1.nd2")] * 200
     urls[3] = http.url("runs/gone.nd2")

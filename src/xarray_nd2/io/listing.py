@@ -19,7 +19,7 @@ from xarray_nd2.io.urls import has_scheme, is_local, links_of, local_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_WILDCARD: Final = re.compile(r"[*?]|\[[^\]]+\]")
+_PATTERN_PARTS: Final = re.compile(r"[*?]|\[[^\]]+\]")
 _HOST_ADDRESS: Final = re.compile(r"(?<=://)\[[^\]]*\]|(?<=@)\[[^\]]*\]")
 _WEB_SCHEME: Final = re.compile(r"^https?://", re.IGNORECASE)
 
@@ -51,7 +51,7 @@ def matching_files(text: str, storage_options: Mapping[str, Any]) -> list[str]:
                 f"{source.name}: a web server cannot list its files; give a list of URLs"
             )
         return [text]
-    if not _WILDCARD.search(_HOST_ADDRESS.sub("", link)):
+    if not _PATTERN_PARTS.search(_HOST_ADDRESS.sub("", link)):
         return [text]
     with nd2_errors(source.name, "listing", source.hide):
         found = _listed(text, storage_options)
@@ -106,6 +106,6 @@ def _url_like(link: str, pattern: str, path: str, fs: Any) -> str:
     while shared < min(len(link), len(pattern)) and link[-1 - shared] == pattern[-1 - shared]:
         shared += 1
     head = pattern[: len(pattern) - shared]
-    if _WILDCARD.search(head) or not path.startswith(head):
+    if _PATTERN_PARTS.search(head) or not path.startswith(head):
         return str(fs.unstrip_protocol(path))
     return link[: len(link) - shared] + path[len(head) :]
