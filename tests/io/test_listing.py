@@ -10,7 +10,7 @@ from fsspec.spec import AbstractFileSystem
 from xarray_nd2.io import listing
 
 
-class Listed(AbstractFileSystem):
+class Listed(AbstractFileSystem):  # type: ignore[misc]
     """A filesystem whose paths have no host."""
 
     protocol = "listed"
