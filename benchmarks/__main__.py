@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GROUP_NAMES = (
     "opening",
+    "many",
     "crops",
     "frames",
     "stores",

@@ -40,6 +40,7 @@ class Files:
         self.lossless_count = 8 if quick else 36
         self.huge_side = 4224 if quick else 8192
         self.few_count = 12 if quick else 20
+        self.joined_count = 20 if quick else 100
         self.small_count = 5_000 if quick else 20_000
         self.middle = self.frame_count // 10 if quick else 10
 
@@ -60,6 +61,23 @@ class Files:
         sizes = {"Y": self.huge_side, "X": self.huge_side}
         write_nd2(path, _stamped(1, self.huge_side), "YX", sizes=sizes, dtype="u2")
         return path
+
+    @cached_property
+    def joined(self) -> list[Path]:
+        """Many files of few frames, all with the same content."""
+        path = self.folder / "joined.nd2"
+        side, count = 256, 6
+        write_nd2(
+            path,
+            _stamped(2, side),
+            "TCYX",
+            sizes={"T": count, "C": len(CHANNEL_NAMES), "Y": side, "X": side},
+            dtype="u2",
+            channels=CHANNEL_NAMES,
+            start="2026-01-15T09:30:00",
+            timestamps=np.arange(count),
+        )
+        return [self.renamed(path) for _ in range(self.joined_count)]
 
     @cached_property
     def small(self) -> Path:

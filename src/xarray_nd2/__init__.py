@@ -21,6 +21,7 @@ from xarray_nd2.errors import (
 
 if TYPE_CHECKING:
     from xarray_nd2.explanation import Explanation, WholeBlocks, explain
+    from xarray_nd2.many.opening import open_many
     from xarray_nd2.ome.document import ome_metadata
     from xarray_nd2.read.link import Link
     from xarray_nd2.sampling.batches import Batches, batches
@@ -45,6 +46,7 @@ __all__ = [
     "batches",
     "explain",
     "ome_metadata",
+    "open_many",
     "regions",
     "trace",
 ]
@@ -59,6 +61,7 @@ _MODULE_OF_NAME = {
     "batches": "sampling.batches",
     "explain": "explanation",
     "ome_metadata": "ome.document",
+    "open_many": "many.opening",
     "regions": "sampling.regions",
     "trace": "traces",
 }

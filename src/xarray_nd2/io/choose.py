@@ -168,8 +168,7 @@ def _new_connection(target: str | tuple[Any, str], storage_options: Mapping[str,
     if isinstance(target, str) and is_local(target):
         return _file_at(local_path(target))
     if isinstance(target, str):
-        url = with_long_addresses(target)
-        return transport_for(*fsspec.url_to_fs(url, **_with_connections(url, storage_options)))
+        return transport_for(*filesystem_of(target, storage_options))
     fs, path = target
     # `_pid` is fsspec's own mark of where an asynchronous filesystem may be used, until there is a
     # public one.
@@ -178,6 +177,13 @@ def _new_connection(target: str | tuple[Any, str], storage_options: Mapping[str,
         options = fs.storage_options | ({"asynchronous": False} if fs.async_impl else {})
         fs = type(fs)(*fs.storage_args, **options)
     return transport_for(fs, path)
+
+
+def filesystem_of(target: str, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The filesystem of a URL, and the path of the URL on it."""
+    url = with_long_addresses(target)
+    fs, path = fsspec.url_to_fs(url, **_with_connections(url, storage_options))
+    return fs, path
 
 
 def _with_connections(url: str, storage_options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Many files as one image: opened together, checked, and joined along one dimension."""

@@ -1,0 +1,1 @@
+"""Tests of many files that are opened as one image."""
