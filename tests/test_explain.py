@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import xarray as xr
 
 import xarray_nd2
-from xarray_nd2 import Link, explain
+from xarray_nd2 import Link, explain, regions
 from xarray_nd2.testing import write_nd2
 
 if TYPE_CHECKING:
@@ -212,3 +213,52 @@ def test_it_shows_what_matters_and_no_secret(run: Path, s3: S3Server) -> None:
         assert "mean" in shown
         assert "estimated" in shown
     assert len(repr(cost).splitlines()) < 12
+
+
+def test_new_axes(run: Path, http: RangeServer) -> None:
+    image = opened(http, run, chunks={}, max_gap=0)
+    for made in (
+        xr.concat([image.isel(T=2), image.isel(T=5)], "q"),
+        image.isel(T=2).expand_dims("q"),
+        image.isel(T=2, drop=True).where(xr.DataArray(np.ones(3), dims="q") > 0),
+    ):
+        cost = explain(made)
+        assert (cost.requests, cost.bytes_fetched) == read(http, made)
+
+
+def test_operations_that_read_nothing_in_vain_are_not_named(run: Path, http: RangeServer) -> None:
+    image = opened(http, run, chunks={"T": 2}, max_gap=0)
+    for made in (
+        image.isel(C=0).mean("T"),
+        image.isel(C=0) - image.isel(C=1),
+        image.isel(C=0).sum() + image.isel(C=1).sum(),
+    ):
+        assert explain(made).whole_blocks == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*are not in the file")
+def test_files_of_one_name_are_several(run: Path) -> None:
+    one, other = (xr.open_dataset(io.BytesIO(run.read_bytes())).image[2] for _ in range(2))
+    cost = explain(xr.Dataset({"one": one.variable, "other": other.variable}))
+    assert cost.frames == 6
+    assert cost.names == ("<BytesIO>",)
+
+
+def test_compressed_frames_that_tasks_share_are_an_estimate(
+    http: RangeServer, lossless: Path
+) -> None:
+    image = xr.open_dataset(http.url(lossless.name), chunks={"T": 1}, max_gap=0).image
+    assert not explain(image).exact
+    lazy = xr.open_dataset(http.url(lossless.name), max_gap=0).image
+    assert explain(lazy).exact
+    twice = xr.Dataset({"a": lazy.isel(T=0).variable, "b": lazy.isel(T=1).variable})
+    assert not explain(twice).exact
+
+
+def test_transposed_regions(run: Path, http: RangeServer) -> None:
+    image = opened(http, run, max_gap=0)
+    table = {"T": [1, 2], "Z": [1, 2], "Y": [20, 30], "X": [20, 30]}
+    cost = explain(regions(image, table, 8).transpose("Y", "X", "roi", "C"))
+    straight = explain(regions(image, table, 8))
+    assert (cost.requests, cost.bytes_fetched) == (straight.requests, straight.bytes_fetched)
+    assert not cost.exact

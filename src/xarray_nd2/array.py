@@ -48,8 +48,8 @@ class ReadOnDemand(BackendArray, ABC):
     ----------
     source : ByteSource
         The opened file.
-    dims : tuple of str
-        Names of the dimensions.
+    dims, shape : tuple
+        Names and sizes of the dimensions.
     max_concurrency : int
         Requests in flight.
     adapts_to_link : bool
@@ -58,6 +58,7 @@ class ReadOnDemand(BackendArray, ABC):
 
     source: ByteSource
     dims: tuple[str, ...]
+    shape: tuple[int, ...]
     max_concurrency: int
     adapts_to_link: bool
 

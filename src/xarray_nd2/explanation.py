@@ -14,7 +14,7 @@ from xarray_nd2.guard import CROPS_READ_MORE, going_on_without
 from xarray_nd2.lazy_chain import find_read_on_demand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -119,7 +119,7 @@ class Explanation:
         for block in self.whole_blocks[:_MAX_SHOWN_OPERATIONS]:
             blocks = "one block" if block.blocks == 1 else f"{block.blocks:,} blocks"
             count = f"{blocks} ({_size(block.bytes_fetched)})"
-            yield "read whole", f"{count}, for {block.operation!r} comes before their crop"
+            yield "read whole", f"{count}, because of {block.operation!r}"
 
     def _over_link(self) -> str:
         if self.link is None or not self.link.latency:
@@ -151,7 +151,7 @@ def explain(obj: xr.DataArray | xr.Dataset, *, link: Link | None = None) -> Expl
     Raises
     ------
     TypeError
-        The object is neither a DataArray nor a Dataset, or points of regions were selected.
+        The object is neither a DataArray nor a Dataset.
     ND2FormatError
         A frame is not where the file says, or is missing and must not be.
 
@@ -178,7 +178,7 @@ def explain(obj: xr.DataArray | xr.Dataset, *, link: Link | None = None) -> Expl
         from xarray_nd2.dask.reads import blocks_read_whole, reads_of
 
         lazy = xr.Dataset(graphs)
-        for selected in reads_of(lazy):
+        for selected in reads_of([variable.data for variable in graphs.values()]):
             parts.add(selected, by_this_process=False)
         with going_on_without(CROPS_READ_MORE):
             whole = [(b.operation, _cost(b.selected, link)[1]) for b in blocks_read_whole(lazy)]
@@ -190,9 +190,10 @@ class _Parts:
 
     def __init__(self, link: Link | None) -> None:
         self._link = link
-        self._frames: dict[str, list[NDArray[np.int64]]] = {}
-        self._totals: dict[str, list[int]] = {}  # requests and bytes of each file
-        self._links: dict[str, tuple[Link, int]] = {}
+        self._names: dict[str, None] = {}
+        self._frames: dict[Hashable, list[NDArray[np.int64]]] = {}  # of each array
+        self._totals: dict[Hashable, list[int]] = {}  # requests and bytes of each file
+        self._links: dict[Hashable, tuple[Link, int]] = {}
         self._needed = 0
         self._exact = True
         self._reads = 0
@@ -201,8 +202,9 @@ class _Parts:
     def add(self, selected: Any, *, by_this_process: bool) -> None:
         """Add the read of a lazy selection."""
         array, cost = _cost(selected, self._link)
-        name = array.source.name
-        self._frames.setdefault(name, []).append(cost.frames)
+        name: Hashable = array.source.identity or id(array.source)
+        self._names[array.source.name] = None
+        self._frames.setdefault((name, array.shape), []).append(cost.frames)
         totals = self._totals.setdefault(name, [0, 0])
         at_hand = not array.source.link.latency  # which a file on a disk of this machine has not
         totals[0] += 0 if at_hand else cost.requests
@@ -234,7 +236,7 @@ class _Parts:
             exact=self._exact and self._reads_that_keep < 2,
             reads=self._reads,
             whole_blocks=tuple(whole),
-            names=tuple(self._totals),
+            names=tuple(self._names),
         )
 
 

@@ -358,3 +358,72 @@ def test_round_trips(run: Path, table: Any, tmp_path: Path) -> None:
     cut.to_netcdf(tmp_path / "cut.nc")
     with xr.open_dataarray(tmp_path / "cut.nc") as again:
         xr.testing.assert_equal(again, cut.compute())
+
+
+@pytest.mark.parametrize("how", ["lazy", "dask"])
+def test_dimensions_under_other_names(how: str, run: Path, table: Any) -> None:
+    image = opened(run, **IMAGES[how])
+    expected = regions(image, table, 6, outside="pad").values
+    other = {("frame" if name == "T" else name): column for name, column in table.items()}
+    renamed = regions(image.rename(T="frame"), other, 6, outside="pad")
+    np.testing.assert_array_equal(renamed.values, expected)
+    bare = image.drop_vars(list(image.coords))
+    exchanged = {"T": table["P"], "P": table["T"]} | {dim: table[dim] for dim in "ZYX"}
+    turned = regions(bare.rename(T="P", P="T"), exchanged, 6, outside="pad")
+    np.testing.assert_array_equal(turned.values, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*are not in the file")
+def test_blocks_of_other_images_have_other_names(folder: Path) -> None:
+    data = np.random.default_rng(3).integers(0, 999, (3, 1100, 64)).astype("uint16")
+    write_nd2(folder / "levels.nd2", data, "TYX", levels=1, missing=[1])
+    tree = xr.open_datatree(folder / "levels.nd2", engine="nd2")
+    table = {"T": [0, 2], "Y": [9, 12], "X": [9, 12]}
+    images = [tree[name].image.isel(Y=slice(0, 64), X=slice(0, 32)) for name in ("image", "level1")]
+    strict = xr.open_dataset(folder / "levels.nd2", engine="nd2", missing_frames="raise").image
+    cuts = [regions(image, table, 4, chunks=1) for image in [*images, strict]]
+    assert len({cut.data.name for cut in cuts}) == 3
+    both = xr.Dataset({"a": cuts[0].variable, "b": cuts[1].variable}).compute()
+    np.testing.assert_array_equal(
+        both.a.values, np.stack([data[0, None, 7:11, 7:11], data[2, None, 10:14, 10:14]])
+    )
+    assert not np.array_equal(both.a.values, both.b.values)
+
+
+def test_a_table_that_changes_later_changes_nothing(run: Path, table: Any) -> None:
+    given = {name: column.copy() for name, column in table.items()} | {"area": np.arange(COUNT)}
+    cut = regions(opened(run), given, 4, outside="pad")
+    expected = cut.copy(deep=True).load()
+    for column in given.values():
+        column[:] = 0
+    xr.testing.assert_identical(cut.load(), expected)
+
+
+def test_columns_of_dimensions_that_were_dropped(run: Path, pixels: Any) -> None:
+    table = {"T": [2, 2], "P": [1, 1], "Z": [0, 3], "Y": [20, 30], "X": [20, 30]}
+    cut = regions(opened(run).isel(T=2, P=1), table, 4)
+    np.testing.assert_array_equal(cut.values[1], pixels[2, 1, 3, :, 28:32, 28:32])
+    assert cut["T"].ndim == 0
+
+
+def test_offsets_of_one_row(run: Path) -> None:
+    image = opened(run).isel(T=0, P=0, Z=0, Y=slice(4, 5))
+    cut = regions(image, {"Y": [0], "X": [20]}, {"Y": 3, "X": 2}, outside="pad")
+    assert cut.Y.values.tolist() == [-0.5, 0.0, 0.5]
+    assert cut.centre_Y.item() == 2.0
+    assert cut.centre_Y.attrs["units"] == "µm"
+
+
+def test_what_fills(run: Path) -> None:
+    table = {"T": [0], "P": [0], "Z": [0], "Y": [0], "X": [0]}
+    image = opened(run).astype("float32")
+    cut = regions(image, table, 4, outside="pad", fill=np.float64(0.1))
+    assert cut.values.flat[0] == np.float32(0.1)
+    for fill in (None, "x", [1, 2]):
+        with pytest.raises(TypeError, match="fill must be a number"):
+            regions(image, table, 4, outside="pad", fill=fill)  # type: ignore[arg-type]
+    lost = np.full(1, np.iinfo("int64").min)  # what NaN becomes as a whole number
+    with pytest.raises(ValueError, match="region 0 is at -9223372036854775808 along Y"):
+        regions(image, table | {"Y": lost}, 4)
+    two: Any = np.int64(2)
+    assert regions(image, table, 4, outside="pad", chunks=two).chunks is not None

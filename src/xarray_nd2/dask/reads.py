@@ -23,9 +23,9 @@ from xarray_nd2.dask.tasks import (
 from xarray_nd2.lazy_chain import find_read_on_demand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from xarray_nd2.dask.tasks import Graph, Key
+    from xarray_nd2.dask.tasks import BlockRead, Graph, Key
 
 _CROPPING_OPERATIONS: Final = frozenset({"getitem", "vindex-slice", "shuffle-split", "blocks"})
 
@@ -46,18 +46,19 @@ class WholeBlock:
     selected: Any
 
 
-def reads_of(collection: Any) -> Iterator[Any]:
-    """Lazy selections of images that the optimized graph of a collection reads.
+def reads_of(arrays: Sequence[Any]) -> Iterator[Any]:
+    """Lazy selections of images that the optimized graph of dask arrays reads.
 
     Parameters
     ----------
-    collection : dask collection
-        Such as an `xarray.Dataset` of dask arrays. Nothing of it is computed.
+    arrays : sequence of dask.array.Array
+        Nothing of them is computed.
     """
-    (optimized,) = dask.optimize(collection)  # type: ignore[attr-defined, no-untyped-call]
+    # They have one graph together.
+    optimized = dask.optimize(*arrays)[0]  # type: ignore[attr-defined, no-untyped-call]
     for read in all_block_reads(optimized.__dask_graph__()):
         if find_read_on_demand(read.array):
-            yield read.array[read.index]  # which xarray does lazily
+            yield _selected(read)
 
 
 def blocks_read_whole(collection: Any) -> Iterator[WholeBlock]:
@@ -82,9 +83,15 @@ def blocks_read_whole(collection: Any) -> Iterator[WholeBlock]:
         if chains_to_join(key, block, graph, consumers, wanted):
             continue
         read = block_read(task, graph)
-        operation = _first_operation(key, graph, consumers)
+        operation = _first_operation(key, graph, consumers, cropped_later)
         if read is not None and operation is not None:
-            yield WholeBlock(operation_name(operation), read.array[read.index])
+            yield WholeBlock(operation_name(operation), _selected(read))
+
+
+def _selected(read: BlockRead) -> Any:
+    """What a task takes out of an array, as a lazy selection; new axes take nothing."""
+    index = read.index if isinstance(read.index, tuple) else (read.index,)
+    return read.array[tuple(part for part in index if part is not None)]  # which xarray does lazily
 
 
 def _needed_by_crops(graph: Graph) -> set[Key]:
@@ -111,7 +118,7 @@ def _is_whole(part: Any) -> bool:
 
 
 def _first_operation(
-    key: Key, graph: Graph, consumers: Mapping[Key, Mapping[Key, None]]
+    key: Key, graph: Graph, consumers: Mapping[Key, Mapping[Key, None]], cropped_later: set[Key]
 ) -> Key | None:
     """The first task that follows a block and does more than to crop it, before a crop or as one."""
     pending = list(consumers[key])
@@ -119,7 +126,8 @@ def _first_operation(
         at = pending.pop(0)
         task = graph[at]
         simple = is_alias(task) or transposed_axes(task) is not None or crop_index(task) is not None
-        if not simple:
+        if simple:
+            pending += consumers[at]
+        elif at in cropped_later or _is_crop(at, task):
             return at
-        pending += consumers[at]
     return None

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     Positions = int | NDArray[np.int64]
 
 
-def selection_of(array: Any) -> tuple[ND2BackendArray, tuple[Positions, ...]] | None:
+def selection_of(
+    array: Any,
+) -> tuple[ND2BackendArray, tuple[Positions, ...], tuple[int, ...]] | None:
     """Find the part of an image that a dask array is.
 
     Parameters
@@ -34,8 +36,10 @@ def selection_of(array: Any) -> tuple[ND2BackendArray, tuple[Positions, ...]] | 
         The whole image.
     positions : tuple of int or ndarray of int64
         What is selected along each of its dimensions; an int where the dimension was dropped.
+    axes : tuple of int
+        Which of its dimensions each axis of the array is.
 
-    None is returned in place of both where the array is more than a selection of one image along
+    None is returned in place of all where the array is more than a selection of one image along
     each dimension.
     """
     if not any(find_nd2_array(held) for held in held_objects(array.dask)):
@@ -59,6 +63,8 @@ def selection_of(array: Any) -> tuple[ND2BackendArray, tuple[Positions, ...]] | 
     block = _joined(array, chains)
     if block is None:
         return None
+    kept = [axis for axis, part in enumerate(held.tuple) if not isinstance(part, (int, np.integer))]
+    axes = tuple(kept[dim] for dim in next(iter(chains.values())).order if dim is not None)
     remaining = iter(block)
     positions: list[Positions] = []
     for part, size in zip(held.tuple, image.shape, strict=True):
@@ -67,7 +73,7 @@ def selection_of(array: Any) -> tuple[ND2BackendArray, tuple[Positions, ...]] | 
         else:
             chosen = np.arange(size)[part][next(remaining)]
             positions.append(int(chosen) if np.ndim(chosen) == 0 else chosen)
-    return image, tuple(positions)
+    return image, tuple(positions), axes
 
 
 def _chain_to(key: Key, graph: Graph) -> tuple[Any, CropChain] | None:

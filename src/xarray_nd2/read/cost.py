@@ -88,6 +88,7 @@ def read_cost(plan: ReadPlan, cache: FrameCache | None = None, file: Hashable = 
         int((ends - starts[first]).sum()),
         len(first),
         exact=exact,
+        keeps_frames=bool(len(frames)) and cached is not None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,13 +107,17 @@ class RegionsArray(ReadOnDemand):
         return cut.arranged(pixels, self.fill, self.dtype)
 
     def read_cost(self, key: indexing.ExplicitIndexer, link: Link | None = None) -> ReadCost:
-        """What it would cost to read a key that selects along each dimension alone."""
-        if isinstance(key, indexing.VectorizedIndexer):
-            raise TypeError("points of regions were selected: ask of the regions themselves")
-        selection = self._cut(key.tuple).selection
+        """What it would cost to read a key; of one that is of points an estimate."""
+        parts = key.tuple
+        if isinstance(key, indexing.VectorizedIndexer):  # of which that is read which xarray reads
+            parts = tuple(
+                np.unique(np.arange(n)[p]) for p, n in zip(parts, self.shape, strict=True)
+            )
+        selection = self._cut(parts).selection
         if selection is None:
             return NOTHING_TO_READ
-        return self.part.array.selection_cost(selection, link)
+        cost = self.part.array.selection_cost(selection, link)
+        return replace(cost, exact=cost.exact and parts is key.tuple)
 
     def _read(self, key: tuple[Part, ...]) -> NDArray[Any]:
         cut = self._cut(key)

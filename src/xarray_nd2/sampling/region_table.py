@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -21,6 +22,7 @@ Anchor = Literal["centre", "corner"]
 Outside = Literal["raise", "pad"]
 ROI_DIM: Final = "roi"
 _PIXEL_DIMS: Final = ("Y", "X")
+_FILE_DIMENSION: Final = re.compile("[TPZU][0-9]*")
 _FRAME_DIMS: Final = ("C", "S", *_PIXEL_DIMS)
 
 
@@ -112,7 +114,12 @@ def read_table(
                 f"region {names[row]!r} lies outside the image along {dim}: it is at "
                 f"{positions[row]}{_extent(dim, first, window, row)}, of {sizes[dim]}"
             )
-    return RegionTable(loops, first, window, index, columns)
+    others = {
+        name: np.array(column)
+        for name, column in columns.items()
+        if not _FILE_DIMENSION.fullmatch(name)  # which was dropped from the image
+    }
+    return RegionTable(loops, first, window, None if index is None else np.array(index), others)
 
 
 def _columns_of(table: Any) -> tuple[dict[str, Any], Any]:
@@ -157,7 +164,10 @@ def _positions(dim: str, given: Any, names: Sequence[Any], *, rounded: bool) -> 
     column = np.asarray(given)
     if column.dtype.kind not in "iuf":
         raise ValueError(f"the column {dim} must have numbers, not {column.dtype}")
-    wrong = ~np.isfinite(column) | (np.abs(column) >= 2**62)
+    if column.dtype.kind == "f":
+        column = column.astype(np.float64)
+    # Also what NaN becomes as a whole number.
+    wrong = ~np.isfinite(column) | (column >= 2**62) | (column <= -(2**62))
     whole = np.where(wrong, 0, column)
     if not rounded:
         wrong |= whole != np.rint(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import uuid4
 
@@ -94,19 +95,17 @@ def regions(
         raise ValueError(f"anchor must be 'centre' or 'corner', not {anchor!r}")
     if outside not in get_args(Outside):
         raise ValueError(f"outside must be 'raise' or 'pad', not {outside!r}")
-    if chunks is not None and (not isinstance(chunks, int) or chunks < 1):
+    if chunks is not None and (isinstance(chunks, bool) or operator.index(chunks) < 1):
         raise ValueError(f"chunks must be a number of regions, not {chunks!r}")
-    filled = np.asarray(fill).astype(image.dtype)
-    if filled != fill and not (np.isnan(fill) and image.dtype.kind == "f"):
-        raise ValueError(f"the image of {image.dtype} cannot be filled with {fill}")
+    filled = _fill_of(fill, image.dtype)
     sizes = {str(dim): image.sizes[dim] for dim in image.dims}
     read = read_table(table, size, sizes, anchor, outside)
     part = _part_of_file(image)
     if part is None:
-        cut = _cut_by_xarray(image, read, filled[()])
+        cut = _cut_by_xarray(image, read, filled)
         cut = cut if chunks is None else cut.chunk({ROI_DIM: chunks})
     else:
-        array = RegionsArray(part, read, filled[()])
+        array = RegionsArray(part, read, filled)
         if chunks is None and image.chunks is not None:
             chunks = max(1, _BLOCK_BYTES // max(1, array.nbytes_of_region))
         data = lazily_kept(array) if chunks is None else _in_blocks(array, chunks)
@@ -116,27 +115,40 @@ def regions(
     return cut
 
 
+def _fill_of(fill: Any, dtype: np.dtype[Any]) -> Any:
+    """What is filled with, in the type of the image."""
+    if np.ndim(fill) or np.asarray(fill).dtype.kind not in "biuf":
+        raise TypeError(f"fill must be a number, not {fill!r}")
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if not limits.min <= fill <= limits.max or fill != int(fill):
+            raise ValueError(f"the image of {dtype} cannot be filled with {fill}")
+    return np.asarray(fill).astype(dtype)[()]
+
+
 def _part_of_file(image: xr.DataArray) -> ImagePart | None:
-    """The part of a file's image that this is; None if it is not only that."""
+    """The part of a file's image that this is; None if it is not only that, under the file's names."""
     if image.chunks is not None:
         from xarray_nd2.dask.selected import selection_of
 
         found = selection_of(image.data)
         if found is None:
             return None
-        array, positions = found
-        return ImagePart(array, dict(zip(array.layout.dims, positions, strict=True)))
-    lazy = find_nd2_array(image)
-    if lazy is None or lazy[1] is None or isinstance(lazy[1], indexing.VectorizedIndexer):
-        return None
-    array, key = lazy
-    assert key is not None
-    held = {
-        dim: int(part) if isinstance(part, (int, np.integer)) else np.arange(size)[part]
-        for dim, part, size in zip(array.layout.dims, key.tuple, array.shape, strict=True)
-    }
-    kept = [dim for dim, positions in held.items() if not isinstance(positions, int)]
-    return ImagePart(array, held) if set(kept) == set(image.dims) else None
+        array, positions, axes = found
+        held = dict(zip(array.dims, positions, strict=True))
+        kept = [array.dims[axis] for axis in axes]
+    else:
+        lazy = find_nd2_array(image)
+        if lazy is None or lazy[1] is None or isinstance(lazy[1], indexing.VectorizedIndexer):
+            return None
+        array, key = lazy
+        assert key is not None
+        held = {
+            dim: int(part) if isinstance(part, (int, np.integer)) else np.arange(size)[part]
+            for dim, part, size in zip(array.dims, key.tuple, array.shape, strict=True)
+        }
+        kept = [dim for dim, along in held.items() if not isinstance(along, int)]
+    return ImagePart(array, held) if kept == list(image.dims) else None
 
 
 def _in_blocks(array: RegionsArray, count: int) -> Any:
@@ -144,11 +156,20 @@ def _in_blocks(array: RegionsArray, count: int) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
-    table = array.table
+    table, image = array.table, array.part.array
+    layout = image.layout
     name = tokenize(
         array.source.identity or uuid4().hex,
-        *(array.part.positions, table.loops, table.first, table.size),
-        *(str(array.fill), array.part.array.max_gap, count),
+        # Which image of the file it is, or level.
+        *(
+            layout.dims,
+            layout.shape,
+            layout.offsets.first,
+            layout.offsets.start,
+            layout.offsets.step,
+        ),
+        *(array.part.positions, table.loops, table.first, table.size, str(array.fill), count),
+        *(image.missing_frames, image.max_gap, image.max_concurrency, image.cache_bytes),
     )
     blocks = []
     for start in range(0, table.count, count) or [0]:
@@ -199,7 +220,9 @@ def _labels(image: xr.DataArray, table: RegionTable, anchor: Anchor) -> dict[str
     labels[ROI_DIM] = xr.Variable(ROI_DIM, index)
     for name, column in table.others.items():
         if name in labels:
-            raise ValueError(f"the column {name!r} has the name of a label of the image")
+            raise ValueError(
+                f"the column {name!r} has the name of a label that the regions have: call it otherwise"
+            )
         labels[name] = xr.Variable(ROI_DIM, column)
     return labels
 
@@ -228,12 +251,17 @@ def _labels_of_planes(
 
 
 def _step(image: xr.DataArray, dim: str) -> tuple[float, dict[str, Any]]:
-    """Distance of positions along a dimension, and its units; in positions where there are no labels."""
-    if dim not in image.coords or image.sizes[dim] < 2:
+    """Distance of positions along a dimension, and its units; in positions where labels tell none."""
+    if dim not in image.coords:
         return 1, {"units": "1"}
-    labels = image[dim].values
+    labels = image[dim].values.astype(np.float64)
     units = {"units": image[dim].attrs["units"]} if "units" in image[dim].attrs else {}
-    return float(labels[-1] - labels[0]) / (len(labels) - 1), units
+    if len(labels) > 1:
+        step = float(labels[-1] - labels[0]) / (len(labels) - 1)
+        even = np.allclose(np.diff(labels), step, rtol=1e-3, atol=0)
+        return (step, units) if even else (1, {"units": "1"})
+    sizes = dict(zip("YX", image.attrs.get("pixel_size_um", ()), strict=False))
+    return (sizes[dim], units) if dim in sizes else (1, {"units": "1"})
 
 
 def _extrapolated(
