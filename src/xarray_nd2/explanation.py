@@ -118,8 +118,8 @@ class Explanation:
         yield "transfer", f"about {_seconds(self.seconds)}{self._over_link()}"
         for block in self.whole_blocks[:_MAX_SHOWN_OPERATIONS]:
             blocks = "one block" if block.blocks == 1 else f"{block.blocks:,} blocks"
-            count = f"{blocks} ({_size(block.bytes_fetched)})"
-            yield "read whole", f"{count}, because of {block.operation!r}"
+            fetched = _size(block.bytes_fetched)
+            yield "read whole", f"{blocks} ({fetched}), because of {block.operation!r}"
 
     def _over_link(self) -> str:
         if self.link is None or not self.link.latency:

@@ -18,6 +18,7 @@ from xarray_nd2.read.coalesce import coalesce_ranges
 from xarray_nd2.read.cost import NOTHING_TO_READ, ReadCost
 from xarray_nd2.read.masks import check_extent, decode_chunk
 from xarray_nd2.read.selection import select_outer, select_points
+from xarray_nd2.read.spacing import as_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
 
 # Planes that touch are read together up to here, so that several are decoded at a time.
 _MAX_JOINED_BYTES: Final = 1024 * 1024
-_MAX_INLINE_BYTES: Final = (
-    0  # few bytes can take long to decode, which must not stop the event loop
-)
+# Few bytes can take long to decode, which must not stop the event loop.
+_MAX_INLINE_BYTES: Final = 0
 
 
 class ND2MaskArray(ReadOnDemand):
@@ -184,15 +184,8 @@ def _place(
     first, last = np.searchsorted(in_order, [plane, plane + 1])
     tiles = order[first:last]
     if selection.shared_window:
-        window = mask[_as_slice(selection.rows[0])][:, _as_slice(selection.cols[0])]
+        window = mask[as_slice(selection.rows[0])][:, as_slice(selection.cols[0])]
         pixels[tiles, 0, :, :, 0] = window
     else:
         rows, cols = selection.rows[tiles], selection.cols[tiles]
         pixels[tiles, 0, :, :, 0] = mask[rows[:, :, None], cols[:, None, :]]
-
-
-def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Positions as a slice where they follow each other: a view instead of a copy."""
-    if len(positions) and (np.diff(positions) == 1).all():
-        return slice(int(positions[0]), int(positions[-1]) + 1)
-    return positions

@@ -10,7 +10,7 @@ import numpy as np
 
 from xarray_nd2.format.mask_planes import LAYER_DIM, MaskPlanes
 from xarray_nd2.metadata.group import Group
-from xarray_nd2.metadata.label import distinct_names, text_array
+from xarray_nd2.metadata.label import distinct_names, hex_color, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ def read_layers(items: Branch) -> list[MaskLayer]:
             tag=tag,
             name=(item.text("Name") or "").strip() or tag,
             component=(item.text("CompName") or "").strip(),
-            color=_hex_color(item.whole("Color")),
+            color=hex_color(item.whole("Color")),
             numbers={name: value for name, value in told.items() if value is not None},
         )
     return list(layers.values())
@@ -169,11 +169,3 @@ def _labels_of_layers(layers: Sequence[MaskLayer]) -> dict[str, Coordinate]:
             )
             labels[name] = (LAYER_DIM,), numbers, {"long_name": long_name}
     return labels
-
-
-def _hex_color(color: int | None) -> str:
-    """A colour as text, from 0xBBGGRR."""
-    if color is None or not 0 <= color < 2**32:
-        return ""
-    red, green, blue, _ = color.to_bytes(4, "little")
-    return f"#{red:02x}{green:02x}{blue:02x}"

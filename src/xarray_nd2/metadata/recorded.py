@@ -32,8 +32,8 @@ _STORED_DTYPES: Final = {
     2: np.dtype("<i4"),
     3: np.dtype("<f8"),
 }
-# What recorded data may be merged with.
-_OTHER_NAMES: Final = ("image", "frame_valid", "mask", "mask_valid", "time", "acquired")
+# Variables and labels of groups that recorded data may be merged with.
+_NAMES_IN_OTHER_GROUPS: Final = ("image", "frame_valid", "mask", "mask_valid", "time", "acquired")
 # Words of UDUNITS, which pint knows too, for units as the vendor writes them.
 _UDUNITS_WORDS: Final = {
     "µm": "µm",
@@ -131,7 +131,8 @@ def recorded_group(
     }
     frames = math.prod(shape)
     names = _variable_names(
-        [column.description for column, _ in columns], {*coordinates, *dims, *_OTHER_NAMES}
+        [column.description for column, _ in columns],
+        {*coordinates, *dims, *_NAMES_IN_OTHER_GROUPS},
     )
     variables = {}
     padding_bytes = 0
