@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks._bench import Floor, Group, Row
+from benchmarks._bench import Floor, Group, Row, traffic_of
 from benchmarks._clients import open_ours
 from benchmarks._files import FRAME_SIDE_PIXELS
 from benchmarks._measure import Contender, Times, in_turns
@@ -26,12 +26,19 @@ _REGIONS_PER_BATCH = 64
 def run(bench: Bench) -> Group:
     """Loop over batches: only reading, only computing, and both."""
     count = 10 if bench.quick else 60
-    image = open_ours(bench.server(LATENCY_ONLY_NETWORK).url(bench.files.frames)).image
+    server = bench.server(LATENCY_ONLY_NETWORK)
+    image = open_ours(server.url(bench.files.frames)).image
     rng = np.random.default_rng(31)
     half = _EDGE_PIXELS // 2
     places = rng.integers(half, FRAME_SIDE_PIXELS - half, (2, count * _REGIONS_PER_BATCH))
     frames = rng.integers(0, bench.files.frame_count, count * _REGIONS_PER_BATCH)
-    cells = regions(image, {"T": frames, "Y": places[0], "X": places[1]}, _EDGE_PIXELS)
+    table = {"T": frames, "Y": places[0], "X": places[1]}
+    cells = regions(image, table, _EDGE_PIXELS)
+    cache_dir = str(bench.files.folder / "kept-frames")
+    kept_image = open_ours(server.url(bench.files.frames), cache_dir=cache_dir).image
+    kept_cells = regions(kept_image, table, _EDGE_PIXELS)
+    first = traffic_of(server, lambda: _loop(kept_cells, 0))
+    later = traffic_of(server, lambda: _loop(kept_cells, 0))
     _loop(cells, 0)  # which tells what the link is like
     began = time.perf_counter()
     _loop(cells, 0)
@@ -41,6 +48,7 @@ def run(bench: Bench) -> Group:
             "reading": Contender(lambda _: _loop(cells, 0)),
             "computing": Contender(lambda _: _compute(step, count)),
             "both": Contender(lambda _: _loop(cells, step)),
+            "from the disk": Contender(lambda _: _loop(kept_cells, 0)),
             "one after the other": Contender(lambda _: _loop(cells, step, prefetch=0)),
         },
         bench.repetitions,
@@ -56,7 +64,7 @@ def run(bench: Bench) -> Group:
         f"channels, over HTTP with {delays} of latency. A step computes for as long as reading a batch "
         "takes, and leaves the processor alone meanwhile, as one on a GPU does. Beside the loop is "
         "the longer of the same loop without a step and of the steps without reading, and the loop "
-        "that does not read ahead.",
+        "that does not read ahead. With `cache_dir` the loop has no step.",
         [
             Row(
                 f"{what}, {delays}",
@@ -74,6 +82,21 @@ def run(bench: Bench) -> Group:
                 "prefetch=0",
                 times["one after the other"].median,
                 times["one after the other"].per(times["both"]),
+            ),
+            Row(
+                f"A later epoch with `cache_dir`, {what}, {delays}",
+                "s",
+                times["from the disk"].median,
+                "without a cache",
+                times["reading"].median,
+                times["reading"].per(times["from the disk"]),
+            ),
+            Row(
+                "Requests of a later epoch with `cache_dir`",
+                "requests",
+                later.requests,
+                "the first epoch",
+                first.requests,
             ),
         ],
     )

@@ -164,7 +164,7 @@ def test_all_that_just_fits_is_kept(run: Path, http: RangeServer) -> None:
 def test_frames_are_read_in_parts(
     run: Path, http: RangeServer, pixels: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xarray_nd2.array._MAX_PART_BYTES", 3 * FRAME_BYTES)
+    monkeypatch.setattr("xarray_nd2.keeping.whole_frames._MAX_PART_BYTES", 3 * FRAME_BYTES)
     image = opened(http, run, max_gap=10_000)
     cost = explain(image.isel(Y=2))
     np.testing.assert_array_equal(image.isel(Y=2).values, pixels[:, :, 2])

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import this_process
 from xarray_nd2.io.watch import count_local
+from xarray_nd2.keeping.whole_frames import NOTHING_KEPT, WholeFrames
 from xarray_nd2.read.cost import cost_of_kept, read_cost
 from xarray_nd2.read.decode import empty_pixels, rounds
-from xarray_nd2.read.kept_frames import copy_from_frames
 from xarray_nd2.read.mapped import mapped_tiles, strided_window
 from xarray_nd2.read.plan import plan_read
 from xarray_nd2.read.selection import select_frames, select_outer, select_points
@@ -31,14 +29,12 @@ if TYPE_CHECKING:
 
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
+    from xarray_nd2.keeping.whole_frames import Keeping
     from xarray_nd2.read.cost import ReadCost
     from xarray_nd2.read.decode import Round
     from xarray_nd2.read.link import Link
     from xarray_nd2.read.plan import ReadPlan
     from xarray_nd2.read.selection import Selection
-
-# Whole frames that are read at a time to be kept: as much as may be in flight.
-_MAX_PART_BYTES: Final = 64 * 1024 * 1024
 
 
 class ReadOnDemand(BackendArray, ABC):
@@ -85,8 +81,8 @@ class ND2BackendArray(ReadOnDemand):
         Requests in flight.
     missing_frames : {"zeros", "raise"}
         What a frame that the file does not have reads as.
-    cache_bytes : int
-        Bytes of whole frames to keep in each process that reads.
+    keeping : Keeping
+        Where whole frames are kept.
     """
 
     def __init__(
@@ -96,14 +92,14 @@ class ND2BackendArray(ReadOnDemand):
         max_gap: int | None,
         max_concurrency: int,
         missing_frames: str,
-        cache_bytes: int = 0,
+        keeping: Keeping = NOTHING_KEPT,
     ) -> None:
         self.source = source
         self.layout = layout
         self.max_gap = max_gap
         self.max_concurrency = max_concurrency
         self.missing_frames = missing_frames
-        self.cache_bytes = cache_bytes
+        self.keeping = keeping
         self.dims = layout.dims
         self.adapts_to_link = max_gap is None
         self.shape = layout.shape
@@ -137,13 +133,15 @@ class ND2BackendArray(ReadOnDemand):
     def selection_cost(self, selection: Selection, link: Link | None = None) -> ReadCost:
         """What it would cost to read a selection, over a link if that is given."""
         plan = self.plan(selection, link)
-        wanted = self._frames_to_keep(plan)
-        if not wanted:
+        kept = WholeFrames(self.source, self.layout, self.keeping, plan)
+        if not kept:
             return self._cost_of(plan)
-        missing = this_process().kept_frames.missing(self.source.identity, wanted)
-        frames = [wanted[offset] for offset in missing]
-        costs = [self._cost_of(self._plan_whole(part, link)) for part in self._parts(frames)]
-        return cost_of_kept(plan, frames, costs, same_gap=self.max_gap is not None)
+        missing = kept.missing()
+        costs = [self._cost_of(self._plan_whole(part, link)) for part in kept.parts(missing)]
+        alone = not kept.is_shared
+        return cost_of_kept(
+            plan, missing, costs, same_gap=self.max_gap is not None, by_this_process=alone
+        )
 
     def _cost_of(self, plan: ReadPlan) -> ReadCost:
         if self.layout.compression == "none":
@@ -195,8 +193,12 @@ class ND2BackendArray(ReadOnDemand):
         pixels = self._read_mapped(selection)
         if pixels is None:
             plan = self.plan(selection)
-            wanted = self._frames_to_keep(plan)
-            pixels = self._read_kept(plan, wanted) if wanted else self._carry_out(plan)
+            kept = WholeFrames(self.source, self.layout, self.keeping, plan)
+            if kept:
+                pixels = empty_pixels(plan)
+                kept.copy(pixels, lambda frames: self._carry_out(self._plan_whole(frames)))
+            else:
+                pixels = self._carry_out(plan)
         return selection.arrangement.apply(pixels)
 
     def _carry_out(self, plan: ReadPlan) -> NDArray[Any]:
@@ -209,7 +211,7 @@ class ND2BackendArray(ReadOnDemand):
 
     async def aread(self, selection: Selection) -> NDArray[Any]:
         """Do what `read` does, without blocking the event loop of the caller."""
-        if self.cache_bytes:  # it may have to wait for another thread that reads the same frame
+        if self.keeping:  # it may have to wait for another thread that reads the same frame
             return await asyncio.to_thread(self.read, selection)
         pixels = await asyncio.to_thread(self._read_mapped, selection)
         if pixels is None:
@@ -238,59 +240,6 @@ class ND2BackendArray(ReadOnDemand):
             list((this_process().decode_threads.map if several else map)(copy, tiles.batches))
         count_local(((0, pixels.nbytes),))
         return pixels
-
-    def _frames_to_keep(self, plan: ReadPlan) -> dict[int, int]:
-        """The frames of a plan, by where they lie in the file, if they are to be read whole and kept.
-
-        There are none where they would not fit, or keeping them would gain nothing or is not safe.
-        """
-        layout, source = self.layout, self.source
-        if not (self.cache_bytes and plan.requests) or source.is_mapped or source.identity is None:
-            return {}
-        frames = np.unique(plan.selection.frames)
-        offsets = layout.offsets.take(frames)
-        frames, offsets = frames[offsets != MISSING_OFFSET], offsets[offsets != MISSING_OFFSET]
-        if layout.compression == "none":
-            ends = offsets + layout.frame_bytes
-        else:
-            ends = offsets + layout.lengths.take(frames)
-        room = min(self.cache_bytes, this_process().kept_frames.capacity)
-        # Of a frame that goes on behind the end of the file a crop may be there all the same.
-        if len(frames) * self._whole_frame_bytes > room or (ends > source.size).any():
-            return {}
-        return dict(zip(offsets.tolist(), frames.tolist(), strict=True))
-
-    def _read_kept(self, plan: ReadPlan, wanted: dict[int, int]) -> NDArray[Any]:
-        """Pixels of the tiles of a plan, out of whole frames that are kept, or read to be kept."""
-        process, file = this_process(), self.source.identity
-        kept = process.kept_frames
-        frames = kept.get(file, wanted)
-        with ExitStack() as stack:
-            missing = [offset for offset in wanted if offset not in frames]
-            # In the order of the file, so that no two threads wait for each other.
-            for offset in sorted(missing):
-                stack.enter_context(process.reading_frames.holding((file, offset)))
-            frames |= kept.get(file, missing)  # which others have read in the meantime
-            for part in self._parts([n for offset, n in wanted.items() if offset not in frames]):
-                whole = self._plan_whole(part)
-                offsets = self.layout.offsets.take(whole.selection.frames).tolist()
-                for offset, pixels in zip(offsets, self._carry_out(whole), strict=True):
-                    frames[offset] = pixels.copy(order="K")  # and so not all of its part
-                    kept.put(file, offset, frames[offset], self.cache_bytes)
-        pixels = empty_pixels(plan)
-        offsets = self.layout.offsets.take(plan.selection.frames).tolist()
-        copy_from_frames(plan.selection, offsets, frames, pixels)
-        return pixels
-
-    @property
-    def _whole_frame_bytes(self) -> int:
-        """Bytes of the pixels of a whole frame."""
-        return self.layout.height * self.layout.width * self.layout.pixel_bytes
-
-    def _parts(self, frames: list[int]) -> list[list[int]]:
-        """Frames in parts that are read one after the other, and are in memory twice for that long."""
-        count = max(1, _MAX_PART_BYTES // self._whole_frame_bytes)
-        return [frames[at : at + count] for at in range(0, len(frames), count)]
 
     def _plan_whole(self, frames: list[int], link: Link | None = None) -> ReadPlan:
         return self.plan(select_frames(self.layout, np.array(frames, np.int64)), link)

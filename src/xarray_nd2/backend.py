@@ -25,6 +25,8 @@ from xarray_nd2.io.patience import PATIENCE_SECONDS
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.io.urls import looks_like_nd2
+from xarray_nd2.keeping.disk_cache import DEFAULT_DISK_CACHE_BYTES, DiskCache
+from xarray_nd2.keeping.whole_frames import Keeping
 from xarray_nd2.memory import keep_in_memory
 from xarray_nd2.open.groups import read_groups
 from xarray_nd2.open.opening import open_nd2
@@ -56,6 +58,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         "rescue",
         "group",
         "cache_bytes",
+        "cache_dir",
+        "cache_dir_bytes",
     )
     supports_groups: ClassVar[bool] = True
 
@@ -73,6 +77,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         rescue: bool = False,
         group: str | None = None,
         cache_bytes: int = 0,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_dir_bytes: int = DEFAULT_DISK_CACHE_BYTES,
     ) -> xr.Dataset:
         """Open an ND2 file as a dataset with the one data variable ``image``, or one of its groups.
 
@@ -110,6 +116,13 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             Read frames whole, and keep so many bytes of those used last in this process, so that
             other crops and channels of them need no request. Files on a disk of this machine, and
             objects of which the store tells neither tag nor time, are read as without it.
+        cache_dir : str or os.PathLike, optional
+            Folder on a disk of the machine that reads. Frames are read whole and kept in it as files,
+            for all processes of the user on that machine, also later ones, so that reading them again
+            needs no request. Frames of an object that has changed since are never used. Files and
+            objects that `cache_bytes` does not keep are not kept here either.
+        cache_dir_bytes : int, default 64 GiB
+            Bytes to keep in `cache_dir`; the frames used longest ago are deleted first.
 
         Returns
         -------
@@ -149,6 +162,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             version=version,
             rescue=rescue,
             cache_bytes=cache_bytes,
+            cache_dir=cache_dir,
+            cache_dir_bytes=cache_dir_bytes,
         )
         warn_of_opening(opened)
         name = _group_name(group)
@@ -288,6 +303,8 @@ def _opened(
     version: str | None = None,
     rescue: bool = False,
     cache_bytes: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_bytes: int = DEFAULT_DISK_CACHE_BYTES,
 ) -> tuple[OpenedFile, ReadOptions]:
     """Check the keywords, and open the file."""
     if missing_frames not in get_args(MissingFrames):
@@ -296,6 +313,8 @@ def _opened(
         raise ValueError(f"max_gap must be None or at least 0, not {max_gap}")
     if operator.index(cache_bytes) < 0:
         raise ValueError(f"cache_bytes must be at least 0, not {cache_bytes}")
+    if operator.index(cache_dir_bytes) < 1:
+        raise ValueError(f"cache_dir_bytes must be at least 1, not {cache_dir_bytes}")
     if operator.index(max_concurrency) < 1:
         raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
     if type(patience_seconds) not in (int, float) or not 0 < patience_seconds < 1e9:
@@ -309,7 +328,9 @@ def _opened(
     source = ByteSource.of(filename_or_obj, storage_options, float(patience_seconds))
     opened = open_nd2(source, rescue=rescue)
     _require_version(opened.source, version)
-    return opened, ReadOptions(max_gap, max_concurrency, missing_frames, cache_bytes)
+    disk = None if cache_dir is None else DiskCache.at(cache_dir, cache_dir_bytes)
+    keeping = Keeping(cache_bytes, disk)
+    return opened, ReadOptions(max_gap, max_concurrency, missing_frames, keeping)
 
 
 def _group_name(group: str | None) -> str:

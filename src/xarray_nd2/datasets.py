@@ -14,6 +14,7 @@ from xarray_nd2.format.layout import MISSING_OFFSET, FrameLayout
 from xarray_nd2.format.mask_planes import MaskPlanes
 from xarray_nd2.guard import REGIONS_ARE_SLOW, going_on_without, warn_user
 from xarray_nd2.io.urls import file_name
+from xarray_nd2.keeping.whole_frames import NOTHING_KEPT, Keeping
 from xarray_nd2.mask_array import ND2MaskArray
 from xarray_nd2.read.blocks import preferred_blocks
 
@@ -35,7 +36,7 @@ class ReadOptions:
     max_gap: int | None
     max_concurrency: int
     missing_frames: MissingFrames
-    cache_bytes: int = 0
+    keeping: Keeping = NOTHING_KEPT
 
 
 def warn_of_opening(opened: OpenedFile) -> None:
@@ -176,7 +177,7 @@ def _variable(
         options.max_gap,
         options.max_concurrency,
         options.missing_frames,
-        options.cache_bytes,
+        options.keeping,
     )
     encoding = {"preferred_chunks": preferred_blocks(values)}
     return xr.Variable(dims, _lazy(array), attrs, encoding)

@@ -60,7 +60,8 @@ class Process:
     kept_frames : KeptFrames
         Whole frames of files that were opened with `cache_bytes`.
     reading_frames : KeyedLocks
-        Held for a frame while it is read to be kept, so that it is read once.
+        Held for a frame while it is read to be kept, so that it is read once, and for a folder of
+        frames while bytes are counted.
     maps : KeptMaps
         Of files on disks that were read a moment ago.
     mounts : dict

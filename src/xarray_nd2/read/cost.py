@@ -37,7 +37,7 @@ class ReadCost:
         Whether that is certain of this plan. Of compressed frames it is not known before how many
         bytes hold the rows of a crop.
     keeps_frames : bool
-        Whether it depends on the frames that a process keeps, and changes them.
+        Whether it depends on frames that are kept, and changes which are.
     """
 
     frames: NDArray[np.int64]
@@ -93,7 +93,12 @@ def read_cost(plan: ReadPlan, cache: FrameCache | None = None, file: Hashable = 
 
 
 def cost_of_kept(
-    plan: ReadPlan, frames: Iterable[int], costs: Sequence[ReadCost], *, same_gap: bool
+    plan: ReadPlan,
+    frames: Iterable[int],
+    costs: Sequence[ReadCost],
+    *,
+    same_gap: bool,
+    by_this_process: bool,
 ) -> ReadCost:
     """What it costs to carry out a plan by reading frames whole that are not kept yet.
 
@@ -107,6 +112,8 @@ def cost_of_kept(
         Of reading them, one part of them after the other.
     same_gap : bool
         Whether the parts are planned alike, whatever is learnt of the link from those before.
+    by_this_process : bool
+        Whether frames are kept and dropped by this process alone.
     """
     missing = np.array(list(frames), np.int64)
     needed = sum(cost.bytes_needed for cost in costs)
@@ -119,6 +126,8 @@ def cost_of_kept(
         needed,
         sum(cost.bytes_fetched for cost in costs),
         sum(cost.requests for cost in costs),
-        exact=all(cost.exact for cost in costs) and (same_gap or len(costs) < 2),
+        exact=by_this_process
+        and all(cost.exact for cost in costs)
+        and (same_gap or len(costs) < 2),
         keeps_frames=True,
     )

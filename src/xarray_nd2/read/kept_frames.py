@@ -11,6 +11,7 @@ from xarray_nd2.read.spacing import as_slice
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from xarray_nd2.read.selection import Selection
@@ -113,11 +114,44 @@ def copy_from_frames(
         Where to copy to.
     """
     for tile, key in enumerate(keys):
-        view = frames.get(key)
-        if view is None:
-            continue
-        window = 0 if selection.shared_window else tile
-        along = (selection.channels, selection.rows, selection.cols, selection.samples)
-        for axis, positions in enumerate(along):
-            view = view[(slice(None),) * axis + (as_slice(positions[window]),)]
-        pixels[tile] = view
+        frame = frames.get(key)
+        if frame is not None:
+            copy_tile(selection, tile, frame, pixels)
+
+
+def copy_tile(
+    selection: Selection,
+    tile: int,
+    frame: Pixels,
+    pixels: Pixels,
+    first_channel: int = 0,
+    first_row: int = 0,
+) -> None:
+    """Copy what is selected for one tile.
+
+    Parameters
+    ----------
+    selection : Selection
+        The pixels.
+    tile : int
+        Number of the tile.
+    frame : ndarray, shape (channels, rows, X, S)
+        Its frame, from `first_channel` and `first_row` on.
+    pixels : ndarray, shape (tiles, C, Y, X, S)
+        Where to copy to.
+    """
+    window = 0 if selection.shared_window else tile
+    along = (
+        selection.channels[window] - first_channel,
+        selection.rows[window] - first_row,
+        selection.cols[window],
+        selection.samples[window],
+    )
+    for axis, positions in enumerate(along):
+        frame = frame[(slice(None),) * axis + (as_slice(positions),)]
+    pixels[tile] = frame
+
+
+def extent(positions: NDArray[np.int64]) -> range:
+    """All positions from the first to the last of some, in whatever order these are."""
+    return range(int(positions.min()), int(positions.max()) + 1)

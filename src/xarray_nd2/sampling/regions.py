@@ -169,7 +169,7 @@ def _in_blocks(array: RegionsArray, count: int) -> Any:
             layout.offsets.step,
         ),
         *(array.part.positions, table.loops, table.first, table.size, str(array.fill), count),
-        *(image.missing_frames, image.max_gap, image.max_concurrency, image.cache_bytes),
+        *(image.missing_frames, image.max_gap, image.max_concurrency, repr(image.keeping)),
     )
     blocks = []
     for start in range(0, table.count, count) or [0]:
