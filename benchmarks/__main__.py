@@ -28,6 +28,7 @@ GROUP_NAMES = (
     "changes",
     "rois",
     "training",
+    "loaders",
     "lossless",
     "small",
     "local",
