@@ -43,19 +43,15 @@ def test_reason_of_a_report() -> None:
 
 def test_run_without_servers_and_files(tmp_path: Path) -> None:
     """Where Azurite and the real files are missing, pytest says so in one line."""
-    selection = [
-        "tests/io/test_azure_urls.py",
-        "tests/testing/test_writer.py",
-        "-k",
-        "azure or none",
-    ]
+    selection = ["tests/io/test_azure_urls.py", "tests/testing/test_writer.py"]
+    chosen = ["-k", "azure_urls or test_real_"]
     environment = os.environ | {
         "XARRAY_ND2_SERVERS": str(tmp_path),
         "ND2_CORPUS": str(tmp_path),
         "PATH": str(tmp_path),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *selection]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *selection, *chosen]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout
     told = [line for line in done.stdout.splitlines() if re.match("(?i)skipped", line)]
