@@ -16,6 +16,7 @@ from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import this_process
+from xarray_nd2.io.source import MAX_INLINE_DECODE_BYTES
 from xarray_nd2.io.watch import count_local
 from xarray_nd2.read.cost import cost_of_kept, read_cost
 from xarray_nd2.read.decode import empty_pixels, rounds
@@ -204,7 +205,7 @@ class ND2BackendArray(ReadOnDemand):
         pixels = empty_pixels(plan)
         with named_errors(self.source.name):
             for ranges, deliver in self._rounds(plan, pixels):
-                self.source.read(ranges, deliver, self.max_concurrency)
+                self.source.read(ranges, deliver, self.max_concurrency, self._max_inline_bytes)
         return pixels
 
     async def aread(self, selection: Selection) -> NDArray[Any]:
@@ -217,7 +218,9 @@ class ND2BackendArray(ReadOnDemand):
             pixels = empty_pixels(plan)
             with named_errors(self.source.name):
                 for ranges, deliver in self._rounds(plan, pixels):
-                    await self.source.aread(ranges, deliver, self.max_concurrency)
+                    await self.source.aread(
+                        ranges, deliver, self.max_concurrency, self._max_inline_bytes
+                    )
         return selection.arrangement.apply(pixels)
 
     def _read_mapped(self, selection: Selection) -> NDArray[Any] | None:
@@ -281,6 +284,11 @@ class ND2BackendArray(ReadOnDemand):
         offsets = self.layout.offsets.take(plan.selection.frames).tolist()
         copy_from_frames(plan.selection, offsets, frames, pixels)
         return pixels
+
+    @property
+    def _max_inline_bytes(self) -> int:
+        """Ranges up to here are decoded on the event loop; no codestream, which may be small and slow."""
+        return 0 if self.layout.compression == "jpeg2000" else MAX_INLINE_DECODE_BYTES
 
     @property
     def _whole_frame_bytes(self) -> int:
