@@ -141,9 +141,9 @@ class ImageShape:
 
     @property
     def frame_dims(self) -> tuple[str, str, str, str]:
-        """Names of the axes of a stored frame; "" for the only channel of one that has no more."""
+        """Names of the axes of a stored frame; its only channel has one, too, where C is a loop."""
         apart = bool(self.loops) and self.loops[-1][0] == "C"
-        return "" if apart else "C", "Y", "X", "S"
+        return "only channel" if apart else "C", "Y", "X", "S"
 
     def name_of(self, frame: int) -> str:
         """How a frame is called in errors."""

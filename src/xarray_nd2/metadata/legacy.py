@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any]
 
 _MAX_LEVELS: Final = 16
+_FIRST_ITEM: Final = "i0000000000"  # nd2's name of the first item of a list
 _NUMBER_AT_END: Final = re.compile(r"(\d{1,9})$")
 _LOOP_OF_OLD_FILES: Final = re.compile(r"LoopNo\d{1,9}")
 _DIMENSIONS_LABEL: Final = "Dimensions:"
@@ -144,7 +145,7 @@ def legacy_experiment(
     tree: dict[str, Any] = {}
     for level in reversed(_levels(values)):
         own = _later_level(level, sizes)
-        tree = own | ({"ppNextLevelEx": {"i0000000000": tree}} if tree else {})
+        tree = own | ({"ppNextLevelEx": {_FIRST_ITEM: tree}} if tree else {})
     found = read_experiment(Branch(tree, "experiment", oddities))
     if len({loop.kind for loop in found.loops}) == len(found.loops):
         overruled = replace(found, loops=tuple(_resized(loop, sizes) for loop in found.loops))
@@ -197,8 +198,8 @@ def _later_level(level: Values, sizes: Mapping[str, int]) -> dict[str, Any]:
         if name not in ("ppNextLevelEx", "uiNextLevelCount", "pItemValid")
     }
     parameters = _dict(level.get("uLoopPars"))
-    if len(parameters) == 1 and isinstance(next(iter(parameters.values())), dict):
-        parameters = next(iter(parameters.values()))
+    if list(parameters) == [_FIRST_ITEM]:
+        parameters = _dict(parameters[_FIRST_ITEM])
     kind = level.get("eType")
     if kind == LoopKind.POSITIONS:
         parameters = _with_points(parameters)
