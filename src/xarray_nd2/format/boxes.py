@@ -39,7 +39,7 @@ IMAGE_HEADER: Final = struct.Struct(">I4sIIHBBBB")
 
 _LEGACY_START: Final = b"\x00\x00\x00\x0cjP  "
 _UNTOLD_BITS: Final = 255  # where components differ
-_FARTHEST: Final = np.uint64(2**62)
+_FARTHEST_OFFSET: Final = np.uint64(2**62)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -130,7 +130,7 @@ def parse_box_map(data: bytes, location: int) -> BoxMap:
             f"the map of boxes at byte {location} is said to have {count} entries, with room for {room}"
         )
     entries = np.frombuffer(data, BOX_MAP_ENTRY, count, BOX_MAP_COUNT.size)
-    offsets = np.minimum(entries["offset"], _FARTHEST).astype(np.int64)
+    offsets = np.minimum(entries["offset"], _FARTHEST_OFFSET).astype(np.int64)
     _, which, times = np.unique(offsets, return_inverse=True, return_counts=True)
     boundaries = np.unique(np.append(offsets[offsets < location], location))
     following = np.minimum(np.searchsorted(boundaries, offsets, "right"), len(boundaries) - 1)

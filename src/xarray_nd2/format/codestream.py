@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from xarray_nd2.errors import ND2FormatError
@@ -18,16 +19,28 @@ if TYPE_CHECKING:
 SIZE_BYTES: Final = 128
 """From the start of a codestream, that tell its size."""
 
-_SOC: Final = b"\xff\x4f"
-_SIZ, _COD, _COC, _POC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF5F, 0xFF90, 0xFF93, 0xFFD9
-_SEGMENT: Final = struct.Struct(">HH")  # marker, length of what follows with these two bytes
-_SIZE: Final = struct.Struct(">HIIIIIIIIH")
-_TILE_PART: Final = struct.Struct(">HIBB")  # tile, length, number of the part, how many there are
+_CODESTREAM_START: Final = b"\xff\x4f"
+_SEGMENT_HEADER: Final = struct.Struct(">HH")  # marker, length of what follows with these two bytes
+_SIZE_FIELDS: Final = struct.Struct(">HIIIIIIIIH")
+_TILE_PART_FIELDS: Final = struct.Struct(
+    ">HIBB"
+)  # tile, length, number of the part, how many there are
 _MAX_TILES: Final = 4096
 _MAX_PACKETS: Final = 2**20
 _MAX_MARKERS: Final = 2**16
 _LARGEST_PRECINCT: Final = 15  # power of 2, where none is given
 _MAX_RESOLUTIONS: Final = 33
+
+
+class _Marker(IntEnum):
+    """What the parts of a codestream are."""
+
+    SIZE = 0xFF51
+    CODING_STYLE = 0xFF52
+    CODING_STYLE_OF_COMPONENT = 0xFF53
+    TILE_PART = 0xFF90
+    DATA = 0xFF93
+    END = 0xFFD9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +68,15 @@ def codestream_size(data: bytes) -> CodestreamSize:
     ND2FormatError
         It does not start as a codestream does.
     """
-    start = len(_SOC) + _SEGMENT.size
-    if data[:2] != _SOC or len(data) < start + _SIZE.size:
+    start = len(_CODESTREAM_START) + _SEGMENT_HEADER.size
+    if data[:2] != _CODESTREAM_START or len(data) < start + _SIZE_FIELDS.size:
         raise ND2FormatError(f"no codestream: it starts with {bytes(data[:8])!r}")
-    marker, length = _SEGMENT.unpack_from(data, len(_SOC))
+    marker, length = _SEGMENT_HEADER.unpack_from(data, len(_CODESTREAM_START))
     _, right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, count = (
-        _SIZE.unpack_from(data, start)
+        _SIZE_FIELDS.unpack_from(data, start)
     )
-    parts = data[start + _SIZE.size : len(_SOC) + 2 + length]
-    if marker != _SIZ or not count or len(parts) != 3 * count:
+    parts = data[start + _SIZE_FIELDS.size : len(_CODESTREAM_START) + 2 + length]
+    if marker != _Marker.SIZE or not count or len(parts) != 3 * count:
         raise ND2FormatError("no codestream: it does not tell its size")
     if not (left < right and top < bottom and tile_width and tile_height):
         raise ND2FormatError("a codestream of no pixels")
@@ -109,10 +122,10 @@ def check_codestream(
         raise ND2FormatError(f"a codestream of {size.tiles} tiles")
     for marker, segment in _segments(data):
         packets = 0
-        if marker == _COD and len(segment) >= 10:
+        if marker == _Marker.CODING_STYLE and len(segment) >= 10:
             (layers,) = struct.unpack_from(">H", segment, 2)
             packets = layers * _precincts(segment[5:], size, has_own=bool(segment[0] & 1))
-        elif marker == _COC:
+        elif marker == _Marker.CODING_STYLE_OF_COMPONENT:
             skip = 1 if size.components < 257 else 2
             styled = segment[skip : skip + 1]
             packets = _precincts(segment[skip + 1 :], size, has_own=bool(styled and styled[0] & 1))
@@ -137,27 +150,27 @@ def _precincts(coding: bytes, size: CodestreamSize, *, has_own: bool) -> int:
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Markers of the headers of a codestream and of its tiles, with what they hold."""
-    at = len(_SOC)
+    at = len(_CODESTREAM_START)
     tile_start = tile_length = 0
     for _ in range(_MAX_MARKERS):
         if at + 2 > len(data):
             return  # cut off, which the decoder tells
         (marker,) = struct.unpack_from(">H", data, at)
-        if marker == _EOC:
+        if marker == _Marker.END:
             return
-        if marker == _SOD:
+        if marker == _Marker.DATA:
             if not tile_length:
                 return  # the last one
             at = tile_start + tile_length
             continue
-        if at + _SEGMENT.size > len(data):
+        if at + _SEGMENT_HEADER.size > len(data):
             return
-        _, length = _SEGMENT.unpack_from(data, at)
-        segment = data[at + _SEGMENT.size : at + 2 + length]
-        if marker == _SOT and len(segment) >= _TILE_PART.size:
+        _, length = _SEGMENT_HEADER.unpack_from(data, at)
+        segment = data[at + _SEGMENT_HEADER.size : at + 2 + length]
+        if marker == _Marker.TILE_PART and len(segment) >= _TILE_PART_FIELDS.size:
             tile_start = at
-            _, tile_length, _, _ = _TILE_PART.unpack_from(segment)
-            if 0 < tile_length < _SEGMENT.size + _TILE_PART.size:
+            _, tile_length, _, _ = _TILE_PART_FIELDS.unpack_from(segment)
+            if 0 < tile_length < _SEGMENT_HEADER.size + _TILE_PART_FIELDS.size:
                 raise ND2FormatError(
                     "a codestream with a part of a tile that ends before it begins"
                 )

@@ -28,7 +28,7 @@ _NUMBER_AT_END: Final = re.compile(r"(\d{1,9})$")
 _LOOP_OF_OLD_FILES: Final = re.compile(r"LoopNo\d{1,9}")
 _DIMENSIONS_LABEL: Final = "Dimensions:"
 _DESCRIPTION_LABEL: Final = "Metadata:"
-_DIMENSION: Final = re.compile(r"(\w{1,20})'?\((\d{1,9})\)")
+_DIMENSION_PATTERN: Final = re.compile(r"(\w{1,20})'?\((\d{1,9})\)")
 _MAX_DIMENSIONS_CHARACTERS: Final = 1000
 _KIND_OF_WORD: Final = {"T": "T", "XY": "P", "Z": "Z"}
 # `iType` of stacks that keep the home plane, and of those that do not, up and down.
@@ -275,5 +275,7 @@ def told_dimensions(description: str) -> list[tuple[str, int]]:
     if start < 0:
         return []
     line = description[start:][:_MAX_DIMENSIONS_CHARACTERS].splitlines()[0]
-    found = [(_KIND_OF_WORD.get(word), int(size)) for word, size in _DIMENSION.findall(line)]
+    found = [
+        (_KIND_OF_WORD.get(word), int(size)) for word, size in _DIMENSION_PATTERN.findall(line)
+    ]
     return [(kind, size) for kind, size in found if kind and size]

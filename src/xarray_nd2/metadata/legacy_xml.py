@@ -24,7 +24,7 @@ _READ_VALUE: Final[Mapping[str, Callable[[str], Any]]] = {
     "CLxByteArray": lambda text: text.encode("utf-8", "replace"),
 }
 _NAMES_OF_ITEMS: Final = ("no_name", "TextInfoItem")
-_WRAPPERS: Final = ("variant", "i0000000000")
+_NAMES_OF_WRAPPERS: Final = ("variant", "i0000000000")
 _ATTRIBUTES_OF_TYPE: Final = ("runtype", "version", "_VERSION", "_SEQUENCE_INDEX")
 
 
@@ -67,7 +67,7 @@ def decoded_xml(tag: bytes, data: bytes) -> dict[str, Any]:
     except (ParseError, ValueError) as error:
         raise ND2FormatError(f"the box {shown} holds no XML: {error}") from error
     value = _value(root, 0, shown)
-    while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _WRAPPERS:
+    while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _NAMES_OF_WRAPPERS:
         value = next(iter(value.values()))
     return value if isinstance(value, dict) else {}
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["write_legacy_nd2"]
 
 _FRAME_DIMS = "CYXS"
-_WORDS = {"T": "T", "P": "XY", "Z": "Z", "C": "λ"}
-_ENTRY = struct.Struct("<4s4sQ")
+_WORD_OF_DIM = {"T": "T", "P": "XY", "Z": "Z", "C": "λ"}
+_MAP_ENTRY = struct.Struct("<4s4sQ")
 
 
 def write_legacy_nd2(
@@ -162,7 +162,7 @@ def write_legacy_nd2(
     levels.append(LoopTree(6, {"uiCount": frame_shape[0]}))  # of the channels
     boxes.append(b"xml ", *_experiment(levels, listed=listed_loops))
     if description is None:
-        each = " x ".join(f"{_WORDS[dim]}({sizes[dim]})" for dim in dims if dim not in "YXS")
+        each = " x ".join(f"{_WORD_OF_DIM[dim]}({sizes[dim]})" for dim in dims if dim not in "YXS")
         description = f"Metadata:\r\nDimensions: {each}\r\n"
     boxes.append(b"xml ", b"TINF", _texts(description))
     boxes.append(b"xml ", b"ARTT", _xml("AdvancedImageAttributes", {"uiSignificantBits": bits}))
@@ -187,7 +187,7 @@ class _Boxes:
         self._map: list[bytes] = []
 
     def append(self, kind: bytes, tag: bytes, data: bytes) -> None:
-        self._map.append(_ENTRY.pack(kind, tag, len(self._content)))
+        self._map.append(_MAP_ENTRY.pack(kind, tag, len(self._content)))
         self._content += BOX_HEADER.pack(BOX_HEADER.size + len(data), kind) + data
 
     def finished(self) -> bytes:
