@@ -202,3 +202,9 @@ def test_metadata_that_is_lost_costs_its_labels_only(tmp_path: Path) -> None:
     assert "VIMD holds no XML" in str(caught[0].message)
     assert dict(ds.image.sizes) == {"U": 3, "C": 2, "Y": 6, "X": 5}
     assert ds.image.values.any()
+
+
+def test_a_single_text() -> None:
+    """A list of one item is a list."""
+    data = b'<TextInfo _VERSION="1.000000"><TextInfoItem Index="5" Text="Metadata: a"/></TextInfo>'
+    assert description_of(decoded_xml(b"TINF", data).values()) == "Metadata: a"

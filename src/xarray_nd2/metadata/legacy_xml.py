@@ -24,7 +24,7 @@ _READ_VALUE: Final[Mapping[str, Callable[[str], Any]]] = {
     "CLxByteArray": lambda text: text.encode("utf-8", "replace"),
 }
 _NAMES_OF_ITEMS: Final = ("no_name", "TextInfoItem")
-_NAMES_OF_WRAPPERS: Final = ("variant", "i0000000000")
+_NAMES_OF_WRAPPERS: Final = ("variant", "no_name")
 _ATTRIBUTES_OF_TYPE: Final = ("runtype", "version", "_VERSION", "_SEQUENCE_INDEX")
 
 
@@ -66,9 +66,9 @@ def decoded_xml(tag: bytes, data: bytes) -> dict[str, Any]:
         root = fromstring(text.decode("utf-8", "replace"))  # noqa: S314  (it declares no entities)
     except (ParseError, ValueError) as error:
         raise ND2FormatError(f"the box {shown} holds no XML: {error}") from error
+    while len(root) == 1 and root[0].tag in _NAMES_OF_WRAPPERS:
+        root = root[0]
     value = _value(root, 0, shown)
-    while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _NAMES_OF_WRAPPERS:
-        value = next(iter(value.values()))
     return value if isinstance(value, dict) else {}
 
 
