@@ -65,8 +65,13 @@ def pixel_chunks(layout: FrameLayout, file_bytes: int, *, stored_order: bool) ->
     ND2FormatError
         A frame is not where the file says.
     ND2UnsupportedError
-        The rows of lossless frames end amid a pixel, which no codec can leave out.
+        The rows of lossless frames end amid a pixel, which no codec can leave out; or a legacy file.
     """
+    if layout.compression == "jpeg2000":
+        raise ND2UnsupportedError(
+            "it is a legacy file, whose frames are boxes of JPEG 2000 that no codec of Zarr decodes. "
+            'Save a copy instead: xr.open_dataset(url, engine="nd2", chunks={}).to_zarr(path)'
+        )
     offsets, lengths = _frame_ranges(layout, file_bytes)
     rows = layout.height
     width, rest = divmod(layout.row_stride_bytes, layout.pixel_bytes)
