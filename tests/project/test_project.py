@@ -65,7 +65,7 @@ def test_conda_environment_has_the_same_bounds(
     project: dict[str, Any], environment: dict[str, str]
 ) -> None:
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["demo"] + extras["test"]
+    lines = project["dependencies"] + extras["demo"] + extras["export"] + extras["test"]
     requirements = [Requirement(line) for line in lines if not line.startswith("xarray-nd2[")]
     expected = {conda_name(requirement): str(requirement.specifier) for requirement in requirements}
     for requirement in requirements:
@@ -99,7 +99,7 @@ def imported(code: str, *arguments: str) -> set[str]:
 
 def test_importing_the_package_is_light() -> None:
     loaded = imported("import xarray_nd2")
-    assert not loaded & {"s3fs", "ome_types", "nd2", "moto", "matplotlib"}
+    assert not loaded & {"s3fs", "ome_types", "nd2", "moto", "matplotlib", "zarr", "yaozarrs"}
     assert not loaded & IMPURE_PACKAGES
 
 
