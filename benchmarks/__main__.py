@@ -34,6 +34,7 @@ GROUP_NAMES = (
     "disk",
     "shares",
     "memory",
+    "export",
     "late",
     "patience",
 )

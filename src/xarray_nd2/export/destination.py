@@ -181,7 +181,7 @@ def _clear_errors(name: str, url: str, options: Mapping[str, Any], doing: str) -
     """Make errors that name the destination and hold no secret of what clients raise."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         text = public_text(without_secrets(f"{type(error).__name__}: {error}", url, options))
         kind = next(
             (kind for kind in (PermissionError, FileNotFoundError) if isinstance(error, kind)),
