@@ -47,10 +47,14 @@ def validate(path: Path) -> None:
     """By yaozarrs, and where it is installed by ome-zarr-models, which shares no code with it."""
     yaozarrs.validate_zarr_store(str(path))
     try:
-        import ome_zarr_models
+        from ome_zarr_models.v05 import HCS, Image
+        from ome_zarr_models.v05.bioformats2raw import BioFormats2Raw
     except ImportError:
         return
-    ome_zarr_models.open_ome_zarr(zarr.open_group(path, mode="r"), version="0.5")
+    group = group_at(str(path))
+    ome = group.attrs["ome"]
+    model = HCS if "plate" in ome else Image if "multiscales" in ome else BioFormats2Raw
+    model.from_zarr(group)
 
 
 def in_axes(pixels: NDArray[Any], dims: Any) -> NDArray[Any]:
@@ -253,14 +257,13 @@ def test_missing_frames_are_noted(tmp_path: Path) -> None:
 def test_each_frame_is_fetched_once(folder: Path, http: RangeServer, tmp_path: Path) -> None:
     data = np.random.default_rng(2).integers(0, 4000, (6, 2, 2, 300, 400), np.uint16)
     write_nd2(folder / "once.nd2", data, "TZCYX")
-    for number, chunks in enumerate(({}, {"y": 100, "x": 100})):
+    ways: list[dict[str, int]] = [{}, {"y": 100, "x": 100}]
+    for number, chunks in enumerate(ways):
         dataset = xr.open_dataset(http.url("once.nd2"), engine="nd2", chunks={})
         http.log.clear()
         shards = {"t": 1, "z": 1, **({"y": 100, "x": 100, "c": 1} if chunks else {})}
         to_ome_zarr(dataset, tmp_path / f"{number}.zarr", levels=0, chunks=chunks, shards=shards)
-        ranges = sorted(
-            (e.start, e.stop) for e in http.log.entries if e.nbytes and e.start is not None
-        )
+        ranges = sorted((e.start or 0, e.stop or 0) for e in http.log.entries if e.stop)
         assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(ranges))
         fetched = sum(stop - start for start, stop in ranges)
         assert data.nbytes <= fetched <= data.nbytes + 12 * 3 * 8192
@@ -391,7 +394,7 @@ def test_progress_and_schedulers(tmp_path: Path) -> None:
                     shards={"t": 1},
                     scheduler=scheduler,
                     max_workers=2,
-                    progress=lambda *counts: told.append(counts),  # type: ignore[arg-type]  # noqa: B023
+                    progress=lambda *counts: told.append(counts),  # noqa: B023
                 )
                 assert told == [(done, 7) for done in range(8)]
                 check_pixels(group_at(str(tmp_path / f"{number}.zarr")), data, "TYX")
@@ -436,7 +439,7 @@ class HolesForFrames(io.FileIO):
     """A file that leaves holes where frames would be: zeros that take no place on the disk."""
 
     def write(self, data: Any) -> int:
-        if len(data) > 500_000:
+        if len(data) > 500_000 and not any(bytes(data[-64:])):  # not the map
             self.seek(len(data), io.SEEK_CUR)
             return len(data)
         return super().write(data)

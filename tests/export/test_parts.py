@@ -79,11 +79,11 @@ def test_each_pixel_of_each_level_is_in_one_shard_of_one_task(data: Any) -> None
             assert all(s % c == 0 for s, c in zip(level.shards, level.chunks, strict=True))
         # The pixels of a level are made of pixels of the image that the same task has.
         below = inside[0]
-        for level in inside[1:]:
-            height, width = level.shape[-2:]
+        for smaller in inside[1:]:
+            height, width = smaller.shape[-2:]
             below = below[..., : 2 * height, : 2 * width]
             below = below[..., 0::2, 0::2] & below[..., 1::2, 1::2]
-            np.testing.assert_array_equal(level, below)
+            np.testing.assert_array_equal(smaller, below)
     assert all((counts == 1).all() for counts in seen)
     assert len(keys) == pyramid.shard_count
 
