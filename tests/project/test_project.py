@@ -65,7 +65,8 @@ def test_conda_environment_has_the_same_bounds(
     project: dict[str, Any], environment: dict[str, str]
 ) -> None:
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["demo"] + extras["test"]
+    names = ("cli", "preview", "demo", "test")
+    lines = project["dependencies"] + [line for name in names for line in extras[name]]
     requirements = [Requirement(line) for line in lines if not line.startswith("xarray-nd2[")]
     expected = {conda_name(requirement): str(requirement.specifier) for requirement in requirements}
     for requirement in requirements:
