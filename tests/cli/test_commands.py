@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fsspec.config
 import numpy as np
@@ -16,12 +16,13 @@ from PIL import Image
 
 import xarray_nd2
 from xarray_nd2.cli.main import main
-from xarray_nd2.testing import write_nd2
+from xarray_nd2.testing import RangeServer, write_nd2
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from xarray_nd2.testing import RangeServer, S3Server
+    from xarray_nd2.testing import S3Server
+    from xarray_nd2.testing.answers import Answer, Asked
 
 Output = pytest.CaptureFixture[str]
 
@@ -252,20 +253,18 @@ def test_settings_of_fsspec_count(
     assert "128 × 96" in printed(capsys, "info", "s3://bucket/cli-settings.nd2")
 
 
-def test_headers_reach_the_server(run_file: Path, http: RangeServer, capsys: Output) -> None:
-    seen: list[Any] = []
-    answer = http.answer
+class NotingServer(RangeServer):
+    """Notes a header of each request."""
 
-    def noting(asked: Any) -> Any:
-        seen.append(asked.headers.get("x-lab"))
-        return answer(asked)
+    def answer(self, asked: Asked) -> Answer:
+        self.seen = [*getattr(self, "seen", []), asked.headers.get("x-lab")]
+        return super().answer(asked)
 
-    http.answer = noting
-    try:
-        printed(capsys, "info", http.url("cli-run.nd2"), "-o", "headers.X-Lab=7 a")
-    finally:
-        del http.answer
-    assert set(seen) == {"7 a"}
+
+def test_headers_reach_the_server(run_file: Path, capsys: Output) -> None:
+    with NotingServer(run_file.parent) as server:
+        printed(capsys, "info", server.url("cli-run.nd2"), "-o", "headers.X-Lab=7 a")
+    assert set(server.seen) == {"7 a"}
 
 
 def test_warnings_are_short_lines(tmp_path: Path, capsys: Output) -> None:

@@ -16,8 +16,8 @@ from xarray_nd2.cli.options import (
 
 EXPLAIN_EXAMPLES: Final = (
     "xarray-nd2 explain run42.nd2 --sel T=120 --sel C=DAPI",
-    "xarray-nd2 explain https://data.example.org/run42.nd2 --isel T=3 --isel Y=0:256",
-    "xarray-nd2 explain s3://bucket/run42.nd2 -o anon=true --isel T=0,3,5 --json",
+    "xarray-nd2 explain https://data.example.org/run42.nd2 --isel T=3 --isel Y=0:64",
+    "xarray-nd2 explain s3://bucket/run42.nd2 -o anon=true --isel T=0,2,3 --json",
 )
 
 

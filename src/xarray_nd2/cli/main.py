@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from xarray_nd2.cli.app import command_names, new_app
     from xarray_nd2.cli.failing import CommandError, UsageError
 
+    if not arguments:
+        message = f"give a command: {', '.join(command_names())} (see --help)"
+        return _fail(message, arguments, _USAGE_EXIT_CODE)
+
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"xarray-nd2: warning: {safe_line(str(message), arguments)}", file=sys.stderr)
 
@@ -50,8 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning
-            if not arguments:
-                raise UsageError(f"give a command: {', '.join(command_names())}")
             code = new_app()(
                 arguments, exit_on_error=False, print_error=False, result_action="return_value"
             )

@@ -12,9 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,12 +83,6 @@ def run_demo(megabytes: float, workers: int, latency_seconds: float, output: Pat
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xarray-nd2-demo-")))
         stack.enter_context(_environment_without_settings(folder))
-        # What runs here and what runs in the workers is done at the same time, as far as it can be.
-        meanwhile = ThreadPoolExecutor(1)
-        stack.callback(meanwhile.shutdown, wait=False, cancel_futures=True)
-        with _timed_step(console, f"Starting dask with {workers} worker processes"):
-            client = stack.enter_context(_dask_client(workers, folder))
-        loading = meanwhile.submit(client.run, _load_packages)
         with _timed_step(console, f"Writing a file of {sample.stack_count} stacks of images"):
             sample.write(folder / _OBJECT_KEY)
         with _timed_step(
@@ -99,13 +91,12 @@ def run_demo(megabytes: float, workers: int, latency_seconds: float, output: Pat
             server = stack.enter_context(S3Server())
             server.create_bucket(_BUCKET_NAME)
             server.upload(folder / _OBJECT_KEY, _BUCKET_NAME, _OBJECT_KEY)
-        with _timed_step(console, "Connecting here and in the workers to the store"):
-            loading.result()
-            options = server.storage_options
-            connecting = meanwhile.submit(client.run, _make_connections, _OBJECT_URL, options)
-            _make_connections(_OBJECT_URL, options)
-            connecting.result()
             server.latency = latency_seconds
+        with _timed_step(console, f"Starting dask with {workers} worker processes"):
+            client = stack.enter_context(_dask_client(workers, folder))
+        with _timed_step(console, "Connecting them to the store"):
+            _make_connections(_OBJECT_URL, server.storage_options)
+            client.run(_make_connections, _OBJECT_URL, server.storage_options)
         _follow_and_compare(
             console, sample, server, client, (folder / _OBJECT_KEY).stat().st_size, output
         )
@@ -267,12 +258,6 @@ def _ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, kept)
-
-
-def _load_packages() -> None:
-    """Import what reading needs, in a worker."""
-    for name in ("nd2", "s3fs", "xarray_nd2.backend", "xarray_nd2.cli.demo.track"):
-        import_module(name)
 
 
 def _make_connections(url: str, options: dict[str, Any]) -> None:
