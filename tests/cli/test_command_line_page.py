@@ -34,7 +34,7 @@ def examples() -> list[str]:
 
 def test_there_are_examples() -> None:
     names = {line.split()[1] for line in examples()}
-    assert names == {"info", "preview", "explain", "doctor"}
+    assert names == {"info", "preview", "explain", "export", "doctor"}
     assert len(examples()) >= 15
 
 
@@ -56,6 +56,8 @@ def test_example(
         store.chmod(path, acl="public-read")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint_url)
+    for name, option in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")):
+        monkeypatch.setenv(name, s3.storage_options[option])
     line = example.replace("https://data.example.org/", http.url(""))
     assert main(shlex.split(line)[1:]) == 0
     printed = capsys.readouterr()

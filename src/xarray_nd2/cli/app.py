@@ -10,6 +10,7 @@ from xarray_nd2 import __version__
 from xarray_nd2.cli.demo.command import DEMO_EXAMPLES, demo
 from xarray_nd2.cli.doctor.command import DOCTOR_EXAMPLES, doctor
 from xarray_nd2.cli.explain import EXPLAIN_EXAMPLES, explain
+from xarray_nd2.cli.export import EXPORT_EXAMPLES, export
 from xarray_nd2.cli.info import INFO_EXAMPLES, info
 from xarray_nd2.cli.preview import PREVIEW_EXAMPLES, preview
 
@@ -30,6 +31,7 @@ _APP_COMMANDS: tuple[tuple[Callable[..., int | None], tuple[str, ...]], ...] = (
     (info, INFO_EXAMPLES),
     (preview, PREVIEW_EXAMPLES),
     (explain, EXPLAIN_EXAMPLES),
+    (export, EXPORT_EXAMPLES),
     (doctor, DOCTOR_EXAMPLES),
     (demo, DEMO_EXAMPLES),
 )

@@ -22,7 +22,14 @@ _STEP_TOLERANCE: Final = 0.501  # of a step, by which a label may lie beyond the
 def select(
     image: xr.DataArray, sel: Sequence[str] | None, isel: Sequence[str] | None
 ) -> xr.DataArray:
-    """Select a part of an image.
+    """Select a part of a lazy image, as `selection_keys` says, whose errors it raises."""
+    return image.isel(selection_keys(image, sel, isel))
+
+
+def selection_keys(
+    image: xr.DataArray, sel: Sequence[str] | None, isel: Sequence[str] | None
+) -> dict[str, Any]:
+    """Places of a selection along the dimensions of an image.
 
     Numbers select the nearest label, as long as they lie no more than half a step outside of the
     labels; texts select the label that is exactly so. Slices of labels include both ends, in
@@ -37,8 +44,8 @@ def select(
 
     Returns
     -------
-    xarray.DataArray
-        Lazy.
+    dict of str to int, slice or list of int
+        For ``image.isel``.
 
     Raises
     ------
@@ -53,12 +60,11 @@ def select(
         keys[dim] = key
     if len(keys) < len(isel or ()) + len(sel or ()):
         raise UsageError("a dimension is selected twice")
-    selected = image.isel(keys)
-    empty = [str(dim) for dim, size in selected.sizes.items() if not size]
+    empty = [str(dim) for dim, size in image.isel(keys).sizes.items() if not size]
     if empty:
         dim = empty[0]
         raise UsageError(f"nothing of {dim} is selected; {_what_there_is(image, dim)}")
-    return selected
+    return keys
 
 
 def _parts(image: xr.DataArray, text: str, flag: str) -> tuple[str, str]:

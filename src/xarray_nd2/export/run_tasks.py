@@ -102,7 +102,8 @@ def _run_on_cluster(
     running = begin(_TASKS_PER_THREAD * threads)
     try:
         while running:
-            finished, running = wait(running, return_when="FIRST_COMPLETED")
+            with client.as_current():  # it need not be the default one
+                finished, running = wait(running, return_when="FIRST_COMPLETED")
             for future in finished:
                 future.result()
                 done()
