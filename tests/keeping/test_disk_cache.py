@@ -20,7 +20,7 @@ from xarray_nd2 import ND2ChangedError, batches, explain, regions
 from xarray_nd2.io.answers import ObjectFacts
 from xarray_nd2.io.process import this_process
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.keeping.disk_cache import object_name
+from xarray_nd2.keeping.object_name import object_name
 from xarray_nd2.read.frame_file import header_bytes
 from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.kept_frames import KeptFrames

@@ -8,7 +8,6 @@ holds a lock, and deletes what was used longest ago before there are more than t
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import time
@@ -25,13 +24,12 @@ from xarray_nd2.io.process import this_process
 from xarray_nd2.read.frame_file import are_sound, frame_file_parts, header_bytes, read_checksums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from io import FileIO
 
     from numpy.typing import NDArray
 
     from xarray_nd2.format.layout import ImageShape
-    from xarray_nd2.io.source import ByteSource
 
 DEFAULT_DISK_CACHE_BYTES: Final = 64 * 1024**3
 """Bytes in a folder unless the user says otherwise."""
@@ -47,43 +45,6 @@ _USE_NOTED_SECONDS: Final = 60.0  # a file used again within it keeps its time
 _ROOM_MADE: Final = (
     0.1  # share of the limit that is freed at a time, so that folders are listed seldom
 )
-
-# Options of a filesystem that say which store it is. All others, credentials above all, do not.
-_LOCATING_OPTIONS: Final = frozenset(
-    {"endpoint_url", "account_name", "account_host", "host", "port", "share", "project", "base_url"}
-    | {"target_protocol", "fo", "path", "root"}
-)
-
-
-def object_name(source: ByteSource, decoding: object) -> str:
-    """Name for one version of an object, decoded in one way; the same in all processes.
-
-    Of the options of its filesystem only those that say which store it is matter, so the name stays
-    the same with other credentials, and holds none.
-
-    Parameters
-    ----------
-    source : ByteSource
-        The opened object.
-    decoding : object
-        By its `repr`, how the bytes of frames become pixels.
-    """
-    assert source.facts is not None
-    target = source.target
-    options: Mapping[str, Any] = source.storage_options
-    if isinstance(target, tuple):
-        options = target[0].storage_options
-    version = (source.facts.size, source.facts.version)
-    told = repr((source.name, sorted(_locating(options)), version, decoding))
-    return hashlib.sha256(told.encode()).hexdigest()[:40]
-
-
-def _locating(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in options.items():
-        if isinstance(value, dict):
-            yield from _locating(value)
-        elif key in _LOCATING_OPTIONS and isinstance(value, (str, int)):
-            yield key, str(value)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.io.process import this_process
-from xarray_nd2.keeping.disk_cache import DiskCache, object_name
+from xarray_nd2.keeping.object_name import object_name
 from xarray_nd2.read.kept_frames import copy_from_frames, copy_tile, extent
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
+    from xarray_nd2.keeping.disk_cache import DiskCache
     from xarray_nd2.read.plan import ReadPlan
 
     Pixels = NDArray[Any]
