@@ -100,7 +100,7 @@ class WholeFrames:
         if self._memory_bytes:
             offsets = this_process().kept_frames.missing(self._file, offsets)
         if self._disk:
-            offsets = [at for at in offsets if not self._disk.has(self._name, at)]
+            offsets = self._disk.missing(self._name, offsets)
         return [self._frames[at] for at in offsets]
 
     def parts(self, frames: list[int]) -> list[list[int]]:
