@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=["xarray_nd2", "nd2"]):
     from tests.damage import chunk_entries, chunk_parts, examine, rewritten
-    from xarray_nd2.testing import write_nd2
+    from xarray_nd2.testing import write_legacy_nd2, write_nd2
 
     _first = io.BytesIO()
     write_nd2(_first, np.zeros((2, 2), "uint8"), "YX")
@@ -48,13 +48,21 @@ def sound_file(version: tuple[int, int] = (3, 0), compression: str | None = None
     return file.getvalue()
 
 
+def legacy_file() -> bytes:
+    """Write a small file of version 1."""
+    file = io.BytesIO()
+    frames = np.arange(2 * 2 * 2 * 6 * 5, dtype="uint16").reshape(2, 2, 2, 6, 5)
+    write_legacy_nd2(file, frames, "PZCYX", stage_positions=[(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)])
+    return file.getvalue()
+
+
 FILES = [sound_file(), sound_file((2, 1)), sound_file(compression="lossless")]
 PLACES = [(0, chunk.format("LV")) for chunk in CHUNKS] + [(1, chunk.format("")) for chunk in CHUNKS]
 
 
 def seeds(folder: Path) -> None:
     """Write the inputs to start from: the sound files, and each of their metadata chunks."""
-    for number, data in enumerate(FILES):
+    for number, data in enumerate([*FILES, legacy_file()]):
         (folder / f"file-{number}").write_bytes(b"\0" + data)
     for number, (which, name) in enumerate(PLACES, start=1):
         place = chunk_entries(FILES[which])[name.encode()]

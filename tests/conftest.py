@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.servers import Missing, fuse
+from tests.skips import NO_CORPUS, skip_lines, skip_reason
 from xarray_nd2.testing import RangeServer, S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-NO_CORPUS = "no real files: set ND2_CORPUS to a folder of ND2 files"
 
 
 def corpus_directory() -> Path | None:
@@ -96,3 +96,10 @@ def share(mounted_share: fuse.FuseShare) -> Iterator[fuse.FuseShare]:
     mounted_share.calls()
     yield mounted_share
     mounted_share.behave()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell of what was skipped in few lines; with ``-rs`` pytest lists each."""
+    reports = terminalreporter.stats.get("skipped", [])
+    for line in skip_lines([skip_reason(report.longrepr) for report in reports]):
+        terminalreporter.write_line(line)

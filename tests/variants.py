@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_nd2.testing import Channel, write_nd2
+from xarray_nd2.testing import Channel, write_legacy_nd2, write_nd2
 from xarray_nd2.testing.image import loop_dims
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class Variant:
     options: dict[str, Any] = field(default_factory=dict)
     oracle: bool = True
     """Whether the nd2 library reads it right."""
+    legacy: bool = False
+    """Whether it is of version 1."""
 
     @property
     def dims(self) -> str:
@@ -58,11 +60,14 @@ class Variant:
         return pixels.reshape(tuple(self.delivered_sizes.values()))
 
     def write(self, path: Path) -> Path:
-        write_nd2(path, self.pixels(), self.dims, **self.options)
+        write = write_legacy_nd2 if self.legacy else write_nd2
+        write(path, self.pixels(), self.dims, **self.options)
         return path
 
 
 VARIANTS: dict[str, Variant] = {
+    "legacy": Variant({"T": 2, "P": 3, "Z": 2, "C": 2, "Y": 19, "X": 23}, legacy=True),
+    "legacy-rgb": Variant({"T": 2, "Y": 19, "X": 23, "S": 3}, "uint8", legacy=True),
     "frame": Variant({"Y": 30, "X": 40}),
     "time": Variant({"T": 5, "Y": 30, "X": 40}, options={"timestamps": [0.1, 1.2, 2.1, 3.3, 4.0]}),
     "stack": Variant({"Z": 4, "Y": 17, "X": 23}, options={"z_step": 0.3}),

@@ -14,6 +14,7 @@ from xarray.core import indexing
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import this_process
+from xarray_nd2.io.source import MAX_INLINE_DECODE_BYTES
 from xarray_nd2.io.watch import count_local
 from xarray_nd2.keeping.whole_frames import NOTHING_KEPT, WholeFrames
 from xarray_nd2.read.cost import cost_of_kept, read_cost
@@ -206,7 +207,7 @@ class ND2BackendArray(ReadOnDemand):
         pixels = empty_pixels(plan)
         with named_errors(self.source.name):
             for ranges, deliver in self._rounds(plan, pixels):
-                self.source.read(ranges, deliver, self.max_concurrency)
+                self.source.read(ranges, deliver, self.max_concurrency, self._max_inline_bytes)
         return pixels
 
     async def aread(self, selection: Selection) -> NDArray[Any]:
@@ -219,7 +220,9 @@ class ND2BackendArray(ReadOnDemand):
             pixels = empty_pixels(plan)
             with named_errors(self.source.name):
                 for ranges, deliver in self._rounds(plan, pixels):
-                    await self.source.aread(ranges, deliver, self.max_concurrency)
+                    await self.source.aread(
+                        ranges, deliver, self.max_concurrency, self._max_inline_bytes
+                    )
         return selection.arrangement.apply(pixels)
 
     def _read_mapped(self, selection: Selection) -> NDArray[Any] | None:
@@ -240,6 +243,11 @@ class ND2BackendArray(ReadOnDemand):
             list((this_process().decode_threads.map if several else map)(copy, tiles.batches))
         count_local(((0, pixels.nbytes),))
         return pixels
+
+    @property
+    def _max_inline_bytes(self) -> int:
+        """Ranges up to here are decoded on the event loop; no codestream, which may be small and slow."""
+        return 0 if self.layout.compression == "jpeg2000" else MAX_INLINE_DECODE_BYTES
 
     def _plan_whole(self, frames: list[int], link: Link | None = None) -> ReadPlan:
         return self.plan(select_frames(self.layout, np.array(frames, np.int64)), link)

@@ -143,7 +143,7 @@ class ND2BackendEntrypoint(BackendEntrypoint):
             Not an ND2 file, or a truncated or corrupt one; or it has no such group, or a damaged
             one.
         ND2UnsupportedError
-            A legacy file, or one with lossy compression; or the group cannot be decoded.
+            A file with lossy compression, or of a kind that is not known; or the group cannot be decoded.
         ND2SourceError
             The file cannot be read; as `ND2NotFoundError` if there is none, and as
             `ND2PermissionError` if access to it was refused.

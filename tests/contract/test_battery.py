@@ -147,5 +147,5 @@ def test_writer_is_read_alike_by_nd2(name: str, variant_paths: dict[str, Path]) 
     variant = VARIANTS[name]
     with nd2.ND2File(variant_paths[name]) as file:
         assert {k: v for k, v in variant.sizes.items() if v > 1} == dict(file.sizes)
-        stored = file.asarray()[..., :: -1 if "S" in variant.sizes else 1]
+        stored = file.asarray()[..., :: -1 if "S" in variant.sizes and not variant.legacy else 1]
         np.testing.assert_array_equal(stored.reshape(variant.expected().shape), variant.expected())

@@ -28,7 +28,6 @@ def test_signature(text: bytes, version: tuple[int, int]) -> None:
         (SIGNATURE.replace(b"NAME01!", b"NAME02!"), ND2FormatError, "corrupt file signature"),
         (SIGNATURE.replace(b"Ver3.0", b"Vex3.0"), ND2FormatError, "unknown version"),
         (SIGNATURE.replace(b"Ver3.0", b"Ver9.0"), ND2UnsupportedError, "version 9.0"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", ND2UnsupportedError, "legacy ND2"),
     ],
 )
 def test_signature_refused(head: bytes, error: type[Exception], message: str) -> None:

@@ -77,7 +77,7 @@ def test_errors_are_builtins_too() -> None:
         (b"", ND2FormatError, "empty"),
         (b"<!DOCTYPE html><html>Please log in</html>" * 99, ND2FormatError, "not an ND2 file"),
         (b"II*\0" + bytes(9999), ND2FormatError, "not an ND2 file"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(9999), ND2UnsupportedError, "legacy"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(9999), ND2FormatError, "no map of boxes"),
         (bytes(example(compression="lossy")), ND2UnsupportedError, "lossy"),
     ],
     ids=["empty", "html", "tiff", "legacy", "lossy"],

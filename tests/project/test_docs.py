@@ -42,6 +42,10 @@ HOST = "https://data.example.org"
 CLIENT, CLIENT_ANYWHERE = "Client(n_workers", "Client(dashboard_address=':0', n_workers"
 # What a fence may say; an unknown word would be a block that nobody runs.
 OTHER_BLOCKS = {"bash", "text", "{eval-rst}", "{toctree}"}
+# Packages that the blocks of a document need and that not every Python has, and why not.
+NEEDED_PACKAGES = {
+    "virtual.md": ("virtualizarr", "needs VirtualiZarr, and so Python 3.12 or later"),
+}
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,9 @@ def test_document(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if path.name in NEEDED_PACKAGES:
+        package, reason = NEEDED_PACKAGES[path.name]
+        pytest.importorskip(package, reason=reason)
     blocks = list(blocks_of(path))
     shutil.copytree(run42.parent, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

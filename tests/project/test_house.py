@@ -22,8 +22,9 @@ PURE_ROOMS: Final = ("format", "read")
 IMPURE_PACKAGES: Final = {"fsspec", "xarray", "dask", "nd2", "s3fs", "aiohttp"}
 # What the pure rooms are made of: nothing of it reads or writes, or keeps state of a process.
 PURE_PACKAGES: Final = {
-    *("__future__", "bisect", "collections", "dataclasses", "functools", "itertools", "math"),
-    *("operator", "re", "struct", "threading", "types", "typing", "zlib", "numpy", "isal"),
+    *("__future__", "bisect", "collections", "dataclasses", "enum", "functools", "itertools"),
+    *("math", "operator", "re", "struct", "threading", "types", "typing", "zlib"),
+    *("imagecodecs", "isal", "numpy"),
 }
 MAX_MODULE_LINES: Final = 400
 

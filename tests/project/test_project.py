@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -59,13 +60,75 @@ def conda_name(requirement: Requirement) -> str:
 def test_version(project: dict[str, Any]) -> None:
     assert project["version"] == xarray_nd2.__version__
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    for name, version in (
+        ("CITATION.cff", citation()["version"]),
+        ("recipe", recipe()["context"]["version"]),
+    ):
+        assert str(version) == project["version"], name
+
+
+def citation() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    return found
+
+
+def recipe() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text("utf-8"))
+    return found
+
+
+def test_citation_says_what_the_package_says(project: dict[str, Any]) -> None:
+    cited = citation()
+    assert cited["title"] == project["name"]
+    assert cited["abstract"] == project["description"]
+    assert cited["license"] == project["license"]
+    assert cited["keywords"] == project["keywords"]
+    assert [author["name"] for author in cited["authors"]] == [
+        author["name"] for author in project["authors"]
+    ]
+
+
+def test_recipe_needs_what_the_package_needs(project: dict[str, Any]) -> None:
+    made = recipe()
+    requirements = [Requirement(line) for line in project["dependencies"]]
+    expected = {conda_name(each): str(each.specifier) for each in requirements}
+    expected["distributed"] = expected["dask"]  # an extra on PyPI, a package on conda-forge
+    lowest_python = made["context"]["python_min"]
+    assert project["requires-python"] == f">={lowest_python}"
+    run = dict(line.split(" ", 1) for line in made["requirements"]["run"])
+    assert run.pop("python") == ">=${{ python_min }}"
+    assert run == expected
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        [backend] = tomllib.load(file)["build-system"]["requires"]
+    assert Requirement(backend) in [Requirement(line) for line in made["requirements"]["host"][1:]]
+    scripts = [f"{name} = {target}" for name, target in project["scripts"].items()]
+    assert made["build"]["python"]["entry_points"] == scripts
+    assert made["about"]["license"] == project["license"]
+
+
+def test_workflows_call_what_is_checked_here() -> None:
+    """They run the scripts of .ci, with every Python that the package says it supports."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    jobs = workflow["jobs"]
+    called = {step.get("run") for job in jobs.values() for step in job["steps"]}
+    assert {".ci/run", ".ci/upstream"} <= called
+    release = (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8")
+    assert ".ci/package dist" in release
+    for script in ("run", "upstream", "package", "servers"):
+        assert os.access(ROOT / ".ci" / script, os.X_OK)
+        subprocess.run(["bash", "-n", str(ROOT / ".ci" / script)], check=True)
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        classifiers = tomllib.load(file)["project"]["classifiers"]
+    listed = {line.rpartition(" ")[2] for line in classifiers if re.search(r":: 3\.\d+$", line)}
+    assert listed <= set(jobs["everything"]["strategy"]["matrix"]["python"])
 
 
 def test_conda_environment_has_the_same_bounds(
     project: dict[str, Any], environment: dict[str, str]
 ) -> None:
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["demo"] + extras["test"]
+    told = ("export", "legacy", "demo", "test")
+    lines = project["dependencies"] + [line for extra in told for line in extras[extra]]
     requirements = [Requirement(line) for line in lines if not line.startswith("xarray-nd2[")]
     expected = {conda_name(requirement): str(requirement.specifier) for requirement in requirements}
     for requirement in requirements:

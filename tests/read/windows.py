@@ -30,6 +30,7 @@ def windows_of(
 ) -> Selection:
     """All samples, and all channels unless some are given."""
     return select_windows(
+        layout,
         frames,
         y0[:, None] + np.arange(height),
         x0[:, None] + np.arange(width),

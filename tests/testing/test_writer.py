@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from nd2._parse._clx_lite import json_from_clx_lite_variant
 from nd2._parse._clx_xml import json_from_clx_variant
 
-from tests.conftest import NO_CORPUS, corpus_files
+from tests.conftest import corpus_files
+from tests.skips import NO_CORPUS
 from tests.testing.written import (
     CONTAINER_VERSIONS,
     channels_of,

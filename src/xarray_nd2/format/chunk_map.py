@@ -125,6 +125,12 @@ class ChunkMap:
         return np.where(known, nearest - offsets, -1)
 
 
+def map_of_chunks(chunks: Mapping[bytes, ChunkExtent]) -> ChunkMap:
+    """A map of some chunks, none of them numbered."""
+    none = np.empty(0, np.int64)
+    return ChunkMap(chunks, none, none, none, none, none, NumberedChunks.of([]))
+
+
 def parse_chunk_map(data: bytes, location: int) -> ChunkMap:
     """Parse the data of the chunk map.
 

@@ -30,7 +30,6 @@ FRAME_SEQUENCE: Final = b"ImageDataSeq"
 _VERSION_TEXT_BYTES: Final = 64
 SIGNATURE_BYTES: Final = CHUNK_HEADER.size + len(FILE_SIGNATURE) + _VERSION_TEXT_BYTES
 """Bytes of the first chunk."""
-_JPEG2000_MAGIC: Final = b"\x00\x00\x00\x0c"
 
 
 def frame_name(sequence_index: int) -> bytes:
@@ -67,15 +66,10 @@ def parse_signature(head: bytes) -> tuple[int, int]:
     ND2FormatError
         Not an ND2 file, or cut short.
     ND2UnsupportedError
-        A legacy file (version 1.0: JPEG 2000 codestreams).
+        It is of a version that is not known.
     """
     if not head:
         raise ND2FormatError("the file is empty")
-    if head.startswith(_JPEG2000_MAGIC):
-        raise ND2UnsupportedError(
-            "a legacy ND2 (version 1.0, JPEG 2000 boxes) has no byte ranges to read: "
-            "convert it, or read it whole with the nd2 package"
-        )
     if not starts_like_chunk(head):
         raise ND2FormatError(f"not an ND2 file: it starts with {head[:16]!r}")
     if len(head) < SIGNATURE_BYTES:

@@ -8,7 +8,7 @@ row-major order, and one that is absent from the chunk map is *missing*.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Compression = Literal["none", "lossless", "jpeg2000"]
 MISSING_OFFSET: Final = -1
 """Offset of a frame that the file does not have."""
 MAX_SURPLUS_BYTES: Final = 4096
@@ -82,15 +83,16 @@ class ImageShape:
     Attributes
     ----------
     loops : tuple of (str, int)
-        Dimension and size of each loop of the experiment, outermost first.
+        Dimension and size of each loop of the experiment, outermost first. Where channels are stored
+        apart, they are the innermost loop, and each frame has one.
     channels, height, width, samples : int
         Size of one frame; `samples` is 3 or 4 for RGB(A), otherwise 1.
     dtype : numpy.dtype
         Of one component, little-endian.
     row_stride_bytes : int
         Bytes from one row to the next.
-    compression : {"none", "lossless"}
-        "lossless" is one zlib stream of the whole padded frame.
+    compression : {"none", "lossless", "jpeg2000"}
+        "lossless" is one zlib stream of the whole padded frame, "jpeg2000" a box with a codestream.
     channel_order, sample_order : tuple of int
         Where a stored pixel has each channel, and each channel its samples: files have blue before
         green and red. Empty where they are in order.
@@ -103,14 +105,16 @@ class ImageShape:
     samples: int
     dtype: np.dtype[np.generic]
     row_stride_bytes: int
-    compression: Literal["none", "lossless"]
+    compression: Compression
     channel_order: tuple[int, ...] = ()
     sample_order: tuple[int, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
         """Sizes of the image by dimension: loops, then C, Y, X, and S of colour."""
-        sizes = dict(self.loops) | {"C": self.channels, "Y": self.height, "X": self.width}
+        sizes = dict(self.loops)
+        sizes.setdefault("C", self.channels)
+        sizes |= {"Y": self.height, "X": self.width}
         if self.samples > 1:
             sizes["S"] = self.samples
         return sizes
@@ -129,6 +133,35 @@ class ImageShape:
     def loop_shape(self) -> tuple[int, ...]:
         """Size of each loop."""
         return tuple(size for _, size in self.loops)
+
+    @property
+    def channels_apart(self) -> int:
+        """Number of channels that are frames of their own; 1 where a frame has all of them."""
+        return self.loops[-1][1] if self.loops and self.loops[-1][0] == "C" else 1
+
+    @property
+    def frame_dims(self) -> tuple[str, str, str, str]:
+        """Names of the axes of a stored frame; its only channel has one, too, where C is a loop."""
+        apart = bool(self.loops) and self.loops[-1][0] == "C"
+        return "only channel" if apart else "C", "Y", "X", "S"
+
+    def name_of(self, frame: int) -> str:
+        """How a frame is called in errors."""
+        exposure, channel = divmod(frame, self.channels_apart)
+        return (
+            f"channel {channel} of frame {exposure}"
+            if self.channels_apart > 1
+            else f"frame {frame}"
+        )
+
+    def with_channels_apart(self) -> ImageShape:
+        """The shape of the same image, of which each channel is stored as a frame of its own."""
+        return replace(
+            self,
+            loops=(*self.loops, ("C", self.channels)),
+            channels=1,
+            row_stride_bytes=self.width * self.samples * self.dtype.itemsize,
+        )
 
     @property
     def frame_count(self) -> int:

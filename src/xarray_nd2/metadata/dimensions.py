@@ -7,7 +7,7 @@ judged by what the file holds, since a file can claim anything.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from xarray_nd2.format.layout import ImageShape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from xarray_nd2.format.layout import Compression
     from xarray_nd2.metadata.loops import Dimension, StoredFrames
     from xarray_nd2.metadata.picture_planes import Components
     from xarray_nd2.metadata.tree import Branch
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 _MAX_COMPONENTS: Final = 4096
 _MAX_SIDE_PIXELS: Final = 2**24
 _MAX_ABSENT_FRAMES: Final = 1_000_000
+# What a codestream may hold: images of one value take few bytes, so the size of all is limited too.
+_MAX_JPEG2000_RATIO: Final = 2**17
+_MAX_JPEG2000_BYTES: Final = 2**30
 _MAX_INFLATION_RATIO: Final = 1032  # of zlib (https://zlib.net/zlib_tech.html)
 
 # `ePixelType` of the attributes: signed, unsigned, real (Laboratory Imaging's limnd2).
 _KIND_OF_PIXEL_TYPE: Final = {0: "i", 1: "u", 2: "f"}
-_COMPRESSION_OF_CODE: Final[dict[int, Literal["none", "lossless"]]] = {0: "lossless", 2: "none"}
+_COMPRESSION_OF_CODE: Final[dict[int, Compression]] = {0: "lossless", 2: "none"}
 _LOSSY_CODE: Final = 1
 
 
@@ -56,6 +60,7 @@ def read_image_shape(
     components: Components,
     dimensions: Sequence[Dimension],
     stored: StoredFrames,
+    compression: Compression | None = None,
 ) -> ImageShape:
     """Shape and encoding of the image.
 
@@ -69,6 +74,8 @@ def read_image_shape(
         Of the loops.
     stored : StoredFrames
         What the file holds.
+    compression : {"none", "lossless", "jpeg2000"}, optional
+        Of the frames; by the attributes unless given.
 
     Returns
     -------
@@ -94,12 +101,12 @@ def read_image_shape(
             f"impossible frames: {width} by {height} pixels of {count} components, "
             f"{row_stride_bytes} bytes a row"
         )
-    compression = _compression(attributes)
-    most = (
-        stored.file_bytes
-        if compression == "none"
-        else stored.largest_frame_bytes * _MAX_INFLATION_RATIO
-    )
+    compression = compression or _compression(attributes)
+    most = {
+        "none": stored.file_bytes,
+        "lossless": stored.largest_frame_bytes * _MAX_INFLATION_RATIO,
+        "jpeg2000": min(stored.largest_frame_bytes * _MAX_JPEG2000_RATIO, _MAX_JPEG2000_BYTES),
+    }[compression]
     if height * row_stride_bytes > most:
         raise ND2FormatError(
             f"a frame is said to take {height * row_stride_bytes} bytes, of which there can be {most}"
@@ -135,7 +142,7 @@ def _dtype(attributes: Branch) -> np.dtype[np.generic]:
     return np.dtype(f"<{kind}{bits // 8}")
 
 
-def _compression(attributes: Branch) -> Literal["none", "lossless"]:
+def _compression(attributes: Branch) -> Compression:
     code = _needed(attributes, "eCompression") if "eCompression" in attributes else None
     if code == _LOSSY_CODE:
         raise ND2UnsupportedError("its frames are compressed in a lossy way")

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     import nd2
 
-    from xarray_nd2.format.layout import ImageShape
+    from xarray_nd2.format.layout import Compression, ImageShape
     from xarray_nd2.metadata.coordinates import FrameTables
+    from xarray_nd2.metadata.experiment import Experiment
     from xarray_nd2.metadata.label import Coordinate
     from xarray_nd2.metadata.loops import StoredFrames
+    from xarray_nd2.metadata.picture_planes import Components
     from xarray_nd2.metadata.times import Clock
 
 # The record that is all of a chunk in files of version 3.
@@ -118,26 +120,69 @@ def read_metadata(
         attributes, picture, experiment, texts = (
             _decoded(file, part, parts, version, oddities) for part in _ROOT_OF_PART
         )
-        components = component_count(attributes)
-        planes = read_picture_planes(picture, components)
-        planned = attributes.whole("uiSequenceCount") or 0
         loops = read_experiment(experiment)
         if "experiment" in damaged or ("experiment" in parts and not experiment):
             loops = replace(loops, sound=False)
-        dimensions = loop_dimensions(loops, stored, planned, oddities)
-        image = read_image_shape(
-            attributes, arranged_components(planes, components), dimensions, stored
-        )
-        present = stored.present(image.frame_count)
-        times = read_times(tables.times, present, picture)
-        attrs = file_attrs(version, picture, texts)
+        records = Records(version, attributes, picture, texts, loops)
+        metadata = metadata_of(records, tables, stored, oddities)
         if _is_bounded(picture, texts):
-            attrs["nd2_metadata"] = nd2_says(file)
+            metadata.file_attrs["nd2_metadata"] = nd2_says(file)
+    return metadata
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The values of the metadata chunks, with the names of version 3.
+
+    Attributes
+    ----------
+    version : tuple of int
+        Of the format.
+    attributes, picture, texts : Branch
+        Of the image, of the first frame, and what the user wrote.
+    experiment : Experiment
+        The loops.
+    components : Components or None
+        How the components of a pixel are delivered; by the planes of the picture where None.
+    compression : {"none", "lossless", "jpeg2000"} or None
+        Of the frames; by the attributes where None.
+    """
+
+    version: tuple[int, int]
+    attributes: Branch
+    picture: Branch
+    texts: Branch
+    experiment: Experiment
+    components: Components | None = None
+    compression: Compression | None = None
+
+
+def metadata_of(
+    records: Records, tables: FrameTables, stored: StoredFrames, oddities: Oddities
+) -> FileMetadata:
+    """Everything that the records of a file tell, but for what nd2 makes of them.
+
+    Parameters
+    ----------
+    records : Records
+        Decoded.
+    tables, stored, oddities
+        As of `read_metadata`, which raises the same.
+    """
+    attributes, picture = records.attributes, records.picture
+    components = component_count(attributes)
+    planes = read_picture_planes(picture, components)
+    planned = attributes.whole("uiSequenceCount") or 0
+    dimensions = loop_dimensions(records.experiment, stored, planned, oddities)
+    arranged = records.components or arranged_components(planes, components)
+    image = read_image_shape(attributes, arranged, dimensions, stored, records.compression)
+    present = stored.present(image.frame_count)
+    times = read_times(tables.times, present, picture)
     return FileMetadata(
         image,
         read_coordinates(image, dimensions, picture, planes, tables, times, present),
         image_attrs(attributes, picture, planes, pixel_size_um(picture)),
-        attrs,
+        file_attrs(records.version, picture, records.texts),
         read_clock(times, picture),
     )
 

@@ -158,7 +158,7 @@ def read_clock(times: MeasuredTimes | None, picture: Branch) -> Clock:
 
 def _since(nanoseconds: Floats) -> NDArray[np.timedelta64]:
     """Durations; not a time where they are not known, or longer than a century."""
-    since = np.full(nanoseconds.shape, np.timedelta64("NaT"), "timedelta64[ns]")
+    since = np.full(nanoseconds.shape, np.timedelta64("NaT", "ns"), "timedelta64[ns]")
     known = np.abs(nanoseconds) < _MAX_TIME_MILLISECONDS * 1e6  # which NaN is not
     since[known] = np.rint(nanoseconds[known]).astype("timedelta64[ns]")
     return since

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xarray_nd2.errors import ND2FormatError
-from xarray_nd2.format.chunk_map import parse_chunk_map
+from xarray_nd2.format.boxes import box_data, starts_like_legacy
+from xarray_nd2.format.chunk_map import ChunkExtent, map_of_chunks, parse_chunk_map
 from xarray_nd2.format.container import (
     MAP_NAME,
     SIGNATURE_BYTES,
@@ -21,12 +22,14 @@ from xarray_nd2.format.container import (
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.metadata.chunk_names import TIMES_CHUNK, metadata_chunks
 from xarray_nd2.metadata.file_metadata import read_metadata
+from xarray_nd2.metadata.legacy_xml import decoded_xml
 from xarray_nd2.metadata.loops import StoredFrames
 from xarray_nd2.metadata.records import decoded_records
-from xarray_nd2.metadata.tree import Oddities
+from xarray_nd2.metadata.tree import Branch, Oddities
 from xarray_nd2.open.chunk_data import MAX_METADATA_BYTES, chunk_data, chunk_range
 from xarray_nd2.open.file_reader import FileReader
 from xarray_nd2.open.frame_headers import first_header, read_layout
+from xarray_nd2.open.legacy import EVENTS_TAG, open_legacy
 from xarray_nd2.open.metadata_chunks import read_metadata_chunks
 from xarray_nd2.open.rescue import find_chunks
 
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
     from xarray_nd2.metadata.file_metadata import FileMetadata
-    from xarray_nd2.metadata.tree import Branch
     from xarray_nd2.open.rescue import FoundChunks
 
 _END_BYTES: Final = 256 * 1024  # read at once from each end of the file
@@ -99,6 +101,26 @@ class OpenedFile:
         return decoded_records(signature, name, self.data_of(name), root, oddities)
 
 
+class OpenedLegacyFile(OpenedFile):
+    """A file of version 1, whose map has boxes of XML in place of chunks."""
+
+    def data_of(self, name: bytes) -> bytes:
+        """Data of a box, by the name of the chunk that holds the same in later files.
+
+        Raises
+        ------
+        ND2FormatError
+            It is not where the map says.
+        """
+        start, stop = self.range_of(name)
+        return box_data(self.reader.read(start, stop), start)
+
+    def records_of(self, name: bytes, root: str, oddities: Oddities) -> Branch:
+        """Records of a box, by the name of the chunk that holds the same in later files."""
+        values = decoded_xml(EVENTS_TAG, self.data_of(name))
+        return Branch(values.get(root, values), root, oddities)
+
+
 def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
     """Open the file of a source.
 
@@ -121,6 +143,8 @@ def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
     with named_errors(source.name):
         source, head, tail = source.begin(_END_BYTES, _END_BYTES)
         reader = FileReader(source.fetch, source.size, head, tail)
+        if starts_like_legacy(reader.head):
+            return _open_legacy(source, reader)
         version = parse_signature(reader.head)
         found: FoundChunks | None = None
         try:
@@ -141,6 +165,18 @@ def open_nd2(source: ByteSource, *, rescue: bool = False) -> OpenedFile:
     names = metadata_chunks(version) | {"times": TIMES_CHUNK}
     rescued = found.describe(layout, names) if found else ""
     return OpenedFile(source, layout, metadata, reader, chunk_map, rescued, oddities)
+
+
+def _open_legacy(source: ByteSource, reader: FileReader) -> OpenedFile:
+    oddities = Oddities()
+    legacy = open_legacy(reader, oddities)
+    chunks = {}
+    for number in legacy.boxes.of_tag(EVENTS_TAG)[:1].tolist():
+        start, stop = legacy.boxes.extent(number)
+        # By the name of the chunk that holds the same in version 2.
+        chunks[b"ImageEvents!"] = ChunkExtent(start, None, stop)
+    chunk_map = map_of_chunks(chunks)
+    return OpenedLegacyFile(source, legacy.layout, legacy.metadata, reader, chunk_map, "", oddities)
 
 
 def _read_chunk_map(reader: FileReader) -> ChunkMap:

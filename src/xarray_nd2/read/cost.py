@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from xarray_nd2.format.layout import MISSING_OFFSET
-from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
-from xarray_nd2.read.decode import frame_streams
+from xarray_nd2.read.coalesce import coalesce_ranges
+from xarray_nd2.read.decode import frame_streams, request_bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -28,7 +28,7 @@ class ReadCost:
     Attributes
     ----------
     frames : ndarray of int64
-        Sequence indices of the frames that are read from, each once.
+        Sequence indices of the frames that are read from, each once, all channels counting as one.
     bytes_needed, bytes_fetched : int
         Of the pixels that are asked for, and of all that travels for them.
     requests : int
@@ -79,11 +79,11 @@ def read_cost(plan: ReadPlan, cache: FrameCache | None = None, file: Hashable = 
         read.append(stream.frame)
         exact &= stream.fetches_all
     starts, stops = np.array(parts, np.int64).reshape(-1, 2).T
-    bounds = coalesce_ranges(starts, stops, plan.gap, MAX_REQUEST_BYTES)
+    bounds = coalesce_ranges(starts, stops, plan.gap, request_bytes_of(plan.layout))
     first = bounds[:-1]
     ends = np.maximum.reduceat(stops, first) if len(first) else first
     return ReadCost(
-        np.unique(np.array(read, np.int64)),
+        np.unique(np.array(read, np.int64) // plan.layout.channels_apart),
         int((stops - starts).sum()),
         int((ends - starts[first]).sum()),
         len(first),

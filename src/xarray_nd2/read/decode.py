@@ -2,7 +2,8 @@
 
 Uncompressed pixels are never converted on the way: a strided view is laid over the bytes, padding
 and unwanted components and columns are stepped over, and what remains is copied to its place.
-Lossless frames are inflated first, in as many rounds of reading as that takes.
+Lossless frames are inflated first, in as many rounds of reading as that takes; codestreams of legacy
+files are decoded whole.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.read.coalesce import MAX_REQUEST_BYTES, coalesce_ranges
+from xarray_nd2.read.codestreams import CodestreamFrame, jpeg2000_decoder
 from xarray_nd2.read.inflate import FrameStream
 from xarray_nd2.read.spacing import as_slice, parts_to_copy, stored_places
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.read.inflate import FrameCache
     from xarray_nd2.read.mapped import MappedTiles
     from xarray_nd2.read.plan import ReadPlan
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _MAX_INFLATING_BYTES: Final = 256 * 1024 * 1024  # bytes of frames at a time
+_MAX_CODESTREAM_REQUEST_BYTES: Final = 512 * 1024  # each is decoded in a thread of its own
 _MAX_OPEN_STREAMS: Final = 4096  # at a time; each takes some kilobytes however small it is
 
 
@@ -86,12 +90,20 @@ def rounds(
         A compressed frame does not inflate to its pixels.
     """
     if plan.layout.compression != "none":
-        yield from _lossless_rounds(plan, pixels, cache, file)
+        if plan.layout.compression == "jpeg2000" and plan.requests:
+            jpeg2000_decoder()  # nothing is fetched that cannot be decoded
+        yield from _compressed_rounds(plan, pixels, cache, file)
         return
     alone = int(plan.first_alone)
     if alone:
         yield plan.ranges[:alone], partial(_decode_range, plan, pixels, 0)
     yield plan.ranges[alone:], partial(_decode_range, plan, pixels, alone)
+
+
+def request_bytes_of(layout: FrameLayout) -> int:
+    """Bytes above which ranges of compressed frames are not read together."""
+    is_slow = layout.compression == "jpeg2000"
+    return _MAX_CODESTREAM_REQUEST_BYTES if is_slow else MAX_REQUEST_BYTES
 
 
 def _decode_range(
@@ -126,14 +138,14 @@ def _is_regular(plan: ReadPlan, first: int, last: int) -> bool:
     )
 
 
-def _lossless_rounds(
+def _compressed_rounds(
     plan: ReadPlan, pixels: NDArray[Any], cache: FrameCache | None, file: Hashable
 ) -> Iterator[Round]:
     if file is None:
         cache = None
     streams = frame_streams(plan, cache)
     while True:
-        unfinished: list[FrameStream] = []
+        unfinished: list[FrameStream | CodestreamFrame] = []
         strips_of: dict[int, range] = {}
         inflating = 0
         for strips, stream, needed in streams:
@@ -149,7 +161,9 @@ def _lossless_rounds(
         if not unfinished:
             return
 
-        def finish(stream: FrameStream, strips_of: dict[int, range] = strips_of) -> None:
+        def finish(
+            stream: FrameStream | CodestreamFrame, strips_of: dict[int, range] = strips_of
+        ) -> None:
             frame = stream.take()
             _copy_frame(plan, pixels, strips_of[stream.start], frame, stream.first)
             if cache and stream.first == 0:
@@ -159,7 +173,7 @@ def _lossless_rounds(
             wanted = [(stream, stream.fetch_to) for stream in unfinished]
             starts = np.array([stream.at for stream, _ in wanted], np.int64)
             stops = np.array([stop for _, stop in wanted], np.int64)
-            bounds = coalesce_ranges(starts, stops, plan.gap, MAX_REQUEST_BYTES)
+            bounds = coalesce_ranges(starts, stops, plan.gap, request_bytes_of(plan.layout))
             groups = [wanted[i:j] for i, j in pairwise(bounds.tolist())]
             ranges = [(group[0][0].at, max(stop for _, stop in group)) for group in groups]
             yield ranges, partial(_feed, groups, finish)
@@ -167,8 +181,8 @@ def _lossless_rounds(
 
 
 def _feed(
-    groups: list[list[tuple[FrameStream, int]]],
-    finish: Callable[[FrameStream], None],
+    groups: list[list[tuple[FrameStream | CodestreamFrame, int]]],
+    finish: Callable[[FrameStream | CodestreamFrame], None],
     index: int,
     data: Bytes,
 ) -> None:
@@ -185,12 +199,18 @@ def _feed(
 
 def frame_streams(
     plan: ReadPlan, cache: FrameCache | None
-) -> Iterator[tuple[range, FrameStream, int]]:
+) -> Iterator[tuple[range, FrameStream | CodestreamFrame, int]]:
     """The strips that come from each compressed frame, its stream, and how much of it they need."""
     layout, selection, strips = plan.layout, plan.selection, plan.strips
     bounds = np.flatnonzero(np.diff(strips.start, prepend=-1, append=-1))
     for first, last in pairwise(bounds.tolist()):
         tiles = strips.tile[first:last]
+        frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
+        stop = start + layout.lengths.value(frame)
+        if layout.compression == "jpeg2000":
+            whole = CodestreamFrame(layout, frame, start, stop)
+            yield range(first, last), whole, layout.frame_bytes
+            continue
         windows = [0] if selection.shared_window else tiles
         rows = selection.rows[windows]
         rightmost = selection.cols[windows].max()
@@ -199,8 +219,6 @@ def frame_streams(
             needed = layout.frame_bytes  # then its checksum can be checked
         # What is above the first row is kept for later only where that is little.
         keep_from = 0 if cache and cache.fits(needed) else int(rows.min()) * layout.row_stride_bytes
-        frame, start = int(selection.frames[tiles[0]]), int(strips.start[first])
-        stop = start + layout.lengths.value(frame)
         yield (
             range(first, last),
             FrameStream(frame, start, stop, keep_from, needed, layout.frame_bytes),

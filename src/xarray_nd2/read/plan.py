@@ -107,7 +107,7 @@ class ReadPlan:
         if len(outside):
             lost = outside[0]
             raise ND2FormatError(
-                f"frame {frames[strips.tile[lost]]} is said to lie at bytes "
+                f"{layout.name_of(int(frames[strips.tile[lost]]))} is said to lie at bytes "
                 f"{strips.start[lost]}-{strips.stop[lost]} of {size}"
             )
         stored = layout.lengths.take(frames)
@@ -115,11 +115,11 @@ class ReadPlan:
         stored[self.missing] = least
         short = np.flatnonzero(stored < least)
         if len(short):
-            frame, length = frames[short[0]], max(0, stored[short[0]])
+            frame, length = layout.name_of(int(frames[short[0]])), max(0, stored[short[0]])
             raise ND2FormatError(
-                f"frame {frame} has {length} bytes in the file, fewer than its {least}"
+                f"{frame} has {length} bytes in the file, fewer than its {least}"
                 if length
-                else f"frame {frame} cannot be read: where it is said to be, no header of a chunk "
+                else f"{frame} cannot be read: where it is said to be, no header of a chunk "
                 "tells where its pixels are"
             )
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Key = Sequence[int | np.integer[Any] | slice | NDArray[np.integer[Any]]]
 
-FRAME_DIMS = "CYXS"
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Arrangement:
@@ -120,7 +118,7 @@ def select_outer(layout: ImageShape, key: Key) -> Selection:
         frames = np.ravel_multi_index(np.ix_(*loops), layout.loop_shape).ravel()
     else:
         frames = np.zeros(1, np.int64)
-    channels, rows, cols, samples = (axes[dim][0][None] for dim in FRAME_DIMS)
+    channels, rows, cols, samples = (axes[dim][0][None] for dim in layout.frame_dims)
     shape = tuple(len(positions) for positions, _ in axes.values())
     arrangement = Arrangement(shape, tuple(order for _, order in axes.values()))
     return Selection(frames.astype(np.int64), rows, cols, channels, samples, arrangement)
@@ -152,10 +150,10 @@ def select_points(layout: ImageShape, key: Sequence[NDArray[np.integer[Any]]]) -
         dim: _in_bounds(_without_repeats(part, ndim), sizes[dim])
         for dim, part in zip(layout.dims, key, strict=True)
     }
-    for dim in FRAME_DIMS:
+    for dim in layout.frame_dims:
         arrays.setdefault(dim, np.zeros((1,) * ndim, np.int64))
 
-    window_axes: dict[str, list[int]] = {dim: [] for dim in FRAME_DIMS}
+    window_axes: dict[str, list[int]] = {dim: [] for dim in layout.frame_dims}
     tile_axes: list[int] = []
     axes_of: dict[str, list[int]] = {dim: [] for dim in arrays}
     for axis in range(ndim):
@@ -171,7 +169,7 @@ def select_points(layout: ImageShape, key: Sequence[NDArray[np.integer[Any]]]) -
 
     tile_shape = tuple(shape[axis] for axis in tile_axes)
     parts = []
-    for dim in FRAME_DIMS:
+    for dim in layout.frame_dims:
         axes = window_axes[dim]
         moved = arrays[dim].transpose([*tile_axes, *axes, *_others(ndim, tile_axes, axes)])
         window_shape = tuple(shape[axis] for axis in axes)
@@ -180,7 +178,7 @@ def select_points(layout: ImageShape, key: Sequence[NDArray[np.integer[Any]]]) -
         parts.append(moved.reshape(math.prod(tile_shape), math.prod(window_shape)))
     frames = _frames(layout, arrays, tile_axes, tile_shape)
 
-    order = tile_axes + [axis for dim in FRAME_DIMS for axis in window_axes[dim]]
+    order = tile_axes + [axis for dim in layout.frame_dims for axis in window_axes[dim]]
     arrangement = Arrangement(
         tuple(shape[axis] for axis in order),
         (slice(None),) * ndim,
@@ -240,21 +238,28 @@ def select_frames(layout: ImageShape, frames: Ints) -> Selection:
 
 
 def select_windows(
-    frames: Ints, rows: Ints, cols: Ints, channels: Ints, samples: Ints
+    layout: ImageShape, exposures: Ints, rows: Ints, cols: Ints, channels: Ints, samples: Ints
 ) -> Selection:
-    """Selection of windows of one size, whose result has the shape of the pixels of its tiles.
+    """Selection of windows of one size; its result has the shape (windows, C, Y, X, S).
 
     Parameters
     ----------
-    frames : ndarray of int64, shape (windows,)
-        Sequence index of the frame of each window.
+    layout : ImageShape
+        Of the image.
+    exposures : ndarray of int64, shape (windows,)
+        Sequence index of the frame of each window, all channels counting as one.
     rows, cols : ndarray of int64, shape (windows, height) and (windows, width)
         Positions of the pixels of each window, inside of the frame.
     channels, samples : ndarray of int64, shape (n,)
         Of every window.
     """
+    shape = (len(exposures), len(channels), rows.shape[1], cols.shape[1], len(samples))
+    frames = exposures
+    if layout.frame_dims[0] != "C":
+        frames = (exposures[:, None] * layout.channels_apart + channels).ravel()
+        rows, cols = (np.repeat(part, len(channels), axis=0) for part in (rows, cols))
+        channels = np.zeros(1, np.int64)
     count = len(frames)
-    shape = (count, len(channels), rows.shape[1], cols.shape[1], len(samples))
     return Selection(
         frames,
         rows,
@@ -266,12 +271,8 @@ def select_windows(
 
 
 def _all_sizes(layout: ImageShape) -> dict[str, int]:
-    return dict(layout.loops) | {
-        "C": layout.channels,
-        "Y": layout.height,
-        "X": layout.width,
-        "S": layout.samples,
-    }
+    frame = (layout.channels, layout.height, layout.width, layout.samples)
+    return dict(layout.loops) | dict(zip(layout.frame_dims, frame, strict=True))
 
 
 def _axis(

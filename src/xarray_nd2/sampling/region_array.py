@@ -172,12 +172,15 @@ class RegionsArray(ReadOnDemand):
         # What is selected along each dimension of the file, of a dropped one its only position.
         held = {dim: np.atleast_1d(p) for dim, p in self.part.positions.items()}
         held.setdefault("S", np.zeros(1, np.int64))
-        key = [held[dim][loops.get(dim, np.zeros(len(rows), np.int64))] for dim, _ in layout.loops]
+        sizes = {dim: size for dim, size in layout.loops if dim != "C"}
+        key = [held[dim][loops.get(dim, np.zeros(len(rows), np.int64))] for dim in sizes]
         frames = np.zeros(len(rows), np.int64)
         if key:
-            frames = np.ravel_multi_index(key, layout.loop_shape).astype(np.int64)
+            frames = np.ravel_multi_index(key, tuple(sizes.values())).astype(np.int64)
         channels, samples = (np.atleast_1d(held[dim][others.get(dim, slice(None))]) for dim in "CS")
-        selection = select_windows(frames, held["Y"][rows], held["X"][cols], channels, samples)
+        selection = select_windows(
+            layout, frames, held["Y"][rows], held["X"][cols], channels, samples
+        )
         return selection if selection.size else None
 
 

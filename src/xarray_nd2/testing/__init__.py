@@ -1,6 +1,6 @@
 """What tests of remote ND2 reading need: small synthetic files, and servers that count.
 
-`write_nd2` writes files whose every property is chosen. `RangeServer` and `S3Server` serve them on
+`write_nd2` writes files whose every property is chosen, `write_legacy_nd2` those of version 1. `RangeServer` and `S3Server` serve them on
 loopback and keep a log of every request, its bytes and its time; they can be slow and faulty too.
 """
 
@@ -10,6 +10,7 @@ from xarray_nd2.testing.channel import Channel
 from xarray_nd2.testing.events import Event, Stimulation
 from xarray_nd2.testing.faults import Fault
 from xarray_nd2.testing.http_server import RangeServer
+from xarray_nd2.testing.legacy import write_legacy_nd2
 from xarray_nd2.testing.levels import Levels
 from xarray_nd2.testing.masks import MaskLayer
 from xarray_nd2.testing.recorded import RecordedColumn
@@ -35,5 +36,6 @@ __all__ = [
     "S3Server",
     "Stimulation",
     "Well",
+    "write_legacy_nd2",
     "write_nd2",
 ]

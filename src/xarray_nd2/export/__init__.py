@@ -1,0 +1,23 @@
+"""Images of ND2 files in other formats, written piece by piece."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xarray_nd2.export.ome_tiff import to_ome_tiff
+
+__all__ = ["to_ome_tiff"]
+
+_MODULE_OF_NAME = {"to_ome_tiff": "ome_tiff"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
