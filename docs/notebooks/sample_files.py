@@ -44,8 +44,14 @@ class _CellInView:
         place = place.astype(np.float32)
         middle, reach = np.rint(place / PIXEL_SIZE_UM), round(REACH_UM / PIXEL_SIZE_UM)
         low, high = np.clip([middle - reach, middle + reach], 0, side).astype(int)
-        y = np.arange(low[0], high[0], dtype=np.float32)[:, None] * np.float32(PIXEL_SIZE_UM) - place[0]
-        x = np.arange(low[1], high[1], dtype=np.float32)[None] * np.float32(PIXEL_SIZE_UM) - place[1]
+        y = (
+            np.arange(low[0], high[0], dtype=np.float32)[:, None] * np.float32(PIXEL_SIZE_UM)
+            - place[0]
+        )
+        x = (
+            np.arange(low[1], high[1], dtype=np.float32)[None] * np.float32(PIXEL_SIZE_UM)
+            - place[1]
+        )
         sine, cosine = np.sin(looks["angle"]), np.cos(looks["angle"])
         along, across = cosine * x + sine * y, cosine * y - sine * x
         centre_um, angle = np.hypot(along, across), np.arctan2(across, along)
@@ -79,7 +85,9 @@ class _CellInView:
 
     def light(self, z):
         """What nucleus and body send at a height of the focus: counts, and parts of the GFP."""
-        blur = np.hypot(1, (z - self.looks["z"]) / 2.5).astype(np.float32)  # out of focus: wide edges, less light
+        blur = np.hypot(1, (z - self.looks["z"]) / 2.5).astype(
+            np.float32
+        )  # out of focus: wide edges, less light
         nucleus = _soft_edge(self.inside_nucleus_um, 0.25 * blur**2) / blur
         body = _soft_edge(self.inside_body_um, 0.5 * blur**2) / blur * self.thickness
         brighter = 1.4 if self.looks["dividing"] else 1.0
