@@ -35,6 +35,7 @@ GROUP_NAMES = (
     "disk",
     "shares",
     "memory",
+    "export",
     "late",
     "patience",
 )

@@ -30,6 +30,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _import_path))
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["xarray.css"]
 
 # Names in docstrings are in single backticks.
 default_role = "literal"

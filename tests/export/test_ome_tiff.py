@@ -117,7 +117,10 @@ def check_pixels(path: Path, expected: xr.DataArray) -> None:
 def read_by_nd2(path: Path) -> xr.DataArray:
     with nd2.ND2File(path) as file:
         pixels = xr.DataArray(file.asarray(), dims=list(file.sizes))
-    return pixels.isel(S=slice(None, None, -1)) if "S" in pixels.dims else pixels
+        stored_red_first = file.is_legacy
+    if "S" in pixels.dims and not stored_red_first:
+        pixels = pixels.isel(S=slice(None, None, -1))
+    return pixels
 
 
 @pytest.mark.parametrize("how", FORMATS)

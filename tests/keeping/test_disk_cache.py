@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from filelock import FileLock
 
 from tests.variants import VARIANTS
 from xarray_nd2 import ND2ChangedError, batches, explain, regions
 from xarray_nd2.io.answers import ObjectFacts
 from xarray_nd2.io.process import this_process
 from xarray_nd2.io.source import ByteSource
-from xarray_nd2.keeping.disk_cache import object_name
+from xarray_nd2.keeping.disk_cache import DiskCache
+from xarray_nd2.keeping.object_name import object_name
 from xarray_nd2.read.frame_file import header_bytes
 from xarray_nd2.read.inflate import FrameCache
 from xarray_nd2.read.kept_frames import KeptFrames
@@ -368,10 +373,12 @@ def test_left_behind_halves_are_removed(run: Path, http: RangeServer, tmp_path: 
     old, young = first.with_name("unfinished-a"), first.with_name("unfinished-b")
     for path in (old, young):
         path.write_bytes(bytes(10))
-    os.utime(old, (1_000_000_000, 1_000_000_000))
+    now = young.stat().st_mtime
+    os.utime(old, (now - 300, now - 300))
     for t in range(1, 5):
         image.isel(T=t).load()
     assert not old.exists()
+    assert young.exists()
     assert sum(file.stat().st_size for file in kept_files(tmp_path)) <= 3 * FILE_BYTES
 
 
@@ -400,6 +407,160 @@ def test_files_of_a_user_are_his_alone(run: Path, http: RangeServer, tmp_path: P
         assert file.parent.stat().st_mode & 0o077 == 0
 
 
+def write_many(folder: Path, limit: int, seed: int) -> list[str]:
+    cache = DiskCache.at(folder, limit)
+    frame = np.zeros((2, 48, 50, 1), "uint16")
+    offsets = np.random.default_rng(seed).integers(0, 100, 150).tolist()
+    return [repr(error) for at in offsets if (error := cache.put("a" * 40, at, frame))]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_the_limit_holds_at_each_moment(frames: int, tmp_path: Path) -> None:
+    root, most = tmp_path / "nd2-frames", 0
+    root.mkdir()
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        writing = [pool.submit(write_many, tmp_path, frames * FILE_BYTES, n) for n in range(4)]
+        while not all(each.done() for each in writing):
+            sizes = {}
+            with FileLock(root / "lock", poll_interval=0.001):  # nothing is added in the meantime
+                for path in root.glob("*/*"):
+                    with suppress(FileNotFoundError):
+                        told = path.stat()
+                        sizes[told.st_ino] = told.st_size
+            most = max(most, sum(sizes.values()))
+        assert [each.result() for each in writing] == [[]] * 4
+    assert 0 < most <= frames * FILE_BYTES
+
+
+def test_a_lock_of_a_stopped_process_is_waited_for_once(
+    run: Path,
+    http: RangeServer,
+    pixels: NDArray[np.uint16],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xarray_nd2.keeping.disk_cache._LOCK_SECONDS", 1.0)
+    (tmp_path / "nd2-frames").mkdir()
+    hold = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]): print(flush=True), input()"
+    command = [sys.executable, "-c", hold, str(tmp_path / "nd2-frames" / "lock")]
+    image = opened(http, run, tmp_path)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        began = time.monotonic()
+        with pytest.warns(UserWarning, match="not kept"):
+            np.testing.assert_array_equal(image.isel(T=0).values, pixels[0])
+        for t in range(1, 5):
+            np.testing.assert_array_equal(image.isel(T=t).values, pixels[t])
+        assert 1 <= time.monotonic() - began < 3
+        holder.communicate(b"\n")
+    image.isel(T=5).load()
+    assert len(kept_files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("folder_name", ["~nobody-of-this-name/frames", "x" * 300])
+def test_a_folder_that_cannot_be_there_costs_one_warning(
+    folder_name: str,
+    run: Path,
+    http: RangeServer,
+    pixels: NDArray[np.uint16],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = http.url(run.name)
+    image = xr.open_dataset(url, engine="nd2", cache_dir=folder_name).image
+    assert explain(image.isel(T=2)).frames == 1
+    with pytest.warns(UserWarning, match="frames are not kept"):
+        np.testing.assert_array_equal(image.isel(T=2).values, pixels[2])
+    np.testing.assert_array_equal(image.isel(T=3).values, pixels[3])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_locks_costs_one_warning(
+    run: Path,
+    http: RangeServer,
+    pixels: NDArray[np.uint16],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_locks(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    image = opened(http, run, tmp_path)
+    with pytest.warns(UserWarning, match="not kept .*no flock"):
+        np.testing.assert_array_equal(image.isel(T=2).values, pixels[2])
+
+
+class SlowSet(set[str]):
+    """A set that others have the time to look into before something is added."""
+
+    def __contains__(self, item: object) -> bool:
+        found = super().__contains__(item)
+        time.sleep(0.05)
+        return found
+
+
+def test_threads_warn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(this_process(), "warned_of", SlowSet())
+    monkeypatch.setattr("xarray_nd2.keeping.disk_cache.warn_user", warned.append)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(DiskCache.at(tmp_path, 1).warn_once, [OSError("full")] * 4))
+    assert len(warned) == 1
+
+
+def test_frames_serve_whose_use_cannot_be_noted(
+    run: Path, http: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = opened(http, run, tmp_path)
+    image.isel(T=2).load()
+    (file,) = kept_files(tmp_path)
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+
+    def read_only(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    http.log.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", read_only)
+        image.isel(T=2, Y=3).load()
+    assert http.log.requests == 0
+
+
+def test_times_in_the_future_end_with_the_next_use(
+    run: Path, http: RangeServer, tmp_path: Path
+) -> None:
+    image = opened(http, run, tmp_path)
+    image.isel(T=2).load()
+    (file,) = kept_files(tmp_path)
+    now = file.stat().st_mtime
+    os.utime(file, (now + 1e6, now + 1e6))
+    image.isel(T=2, Y=3).load()
+    assert abs(file.stat().st_mtime - now) < 1000
+
+
+def test_a_folder_of_the_same_name_keeps_what_is_in_it(
+    run: Path, http: RangeServer, tmp_path: Path
+) -> None:
+    day = tmp_path / "nd2-frames" / "day1"
+    day.mkdir(parents=True)
+    mine = [day / "7", day / "run.nd2"]
+    for path in mine:
+        path.write_bytes(bytes(100))
+    image = opened(http, run, tmp_path, cache_dir_bytes=2 * FILE_BYTES)
+    for t in range(2):
+        image.isel(T=t).load()
+    beside = next(file for file in kept_files(tmp_path) if file.parent != day).with_name("notes")
+    beside.write_text("mine")
+    for path in (*mine, beside):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    for t in range(2, 6):
+        image.isel(T=t).load()
+    assert all(path.exists() for path in (*mine, beside))
+
+
 def test_local_files_and_open_ones_are_not_kept(
     run: Path, pixels: NDArray[np.uint16], tmp_path: Path
 ) -> None:
@@ -415,6 +576,7 @@ def test_local_files_and_open_ones_are_not_kept(
     [
         ({"cache_dir": 3}, TypeError),
         ({"cache_dir": b"folder"}, TypeError),
+        ({"cache_dir": "fol\0der"}, ValueError),
         ({"cache_dir": "x", "cache_dir_bytes": 0}, ValueError),
         ({"cache_dir": "x", "cache_dir_bytes": 1.5}, TypeError),
     ],

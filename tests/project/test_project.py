@@ -127,7 +127,7 @@ def test_conda_environment_has_the_same_bounds(
     project: dict[str, Any], environment: dict[str, str]
 ) -> None:
     extras = project["optional-dependencies"]
-    told = ("export", "legacy", "demo", "test")
+    told = ("cli", "preview", "export", "legacy", "demo", "test")
     lines = project["dependencies"] + [line for extra in told for line in extras[extra]]
     requirements = [Requirement(line) for line in lines if not line.startswith("xarray-nd2[")]
     expected = {conda_name(requirement): str(requirement.specifier) for requirement in requirements}
@@ -162,7 +162,7 @@ def imported(code: str, *arguments: str) -> set[str]:
 
 def test_importing_the_package_is_light() -> None:
     loaded = imported("import xarray_nd2")
-    assert not loaded & {"s3fs", "ome_types", "nd2", "moto", "matplotlib"}
+    assert not loaded & {"s3fs", "ome_types", "nd2", "moto", "matplotlib", "zarr", "yaozarrs"}
     assert not loaded & IMPURE_PACKAGES
 
 

@@ -1,24 +1,23 @@
-"""The command ``xarray-nd2``.
-
-Every subcommand is a function that takes the parsed options and returns the exit code. What it needs
-is imported when it runs, so that ``--help`` answers at once.
-"""
+"""The command ``xarray-nd2``: runs a subcommand, and makes of what goes wrong a line and an exit code."""
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+import warnings
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from xarray_nd2 import __version__
+from xarray_nd2.cli.safe_text import safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-_DEMO_PACKAGES = ("flask", "matplotlib", "moto", "rich")
-_INTERRUPTED_EXIT_CODE = 130
+_CLI_PACKAGES: Final = ("cyclopts", "rich")
+_FAILURE_EXIT_CODE: Final = 1
+_USAGE_EXIT_CODE: Final = 2
+_INTERRUPTED_EXIT_CODE: Final = 130
+_BROKEN_PIPE_EXIT_CODE: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,106 +31,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code.
+        Exit code: 0, 1 for a failure, 2 for arguments that are wrong, 130 when interrupted.
     """
-    options = _command_parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = options.run
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        return _print_failure(
-            "interrupted; everything it had started is stopped and removed", _INTERRUPTED_EXIT_CODE
-        )
-    except OSError as error:
-        return _print_failure(str(error))
-
-
-def _command_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="xarray-nd2", description="Nikon ND2 files as labelled, lazy xarray images."
-    )
-    parser.add_argument("--version", action="version", version=f"xarray-nd2 {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_demo_command(commands)
-    return parser
-
-
-def _add_demo_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "follow a cell through a time-lapse that lies in an object store"
-    demo = commands.add_parser(
-        "demo",
-        help=summary,
-        description=f"{summary.capitalize()}. The file is synthetic and the store runs on this "
-        "machine; both are removed at the end, only the figure stays.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    demo.add_argument(
-        "--size-mb",
-        type=_whole_number_parser(5, 2000),
-        default=200,
-        metavar="MB",
-        help="size of the file",
-    )
-    demo.add_argument(
-        "--workers",
-        type=_whole_number_parser(1, 64),
-        default=2,
-        metavar="N",
-        help="worker processes of dask",
-    )
-    demo.add_argument(
-        "--latency-ms",
-        type=_whole_number_parser(0, 1000),
-        default=20,
-        metavar="MS",
-        help="milliseconds by which the store delays each answer, as one that is far away does",
-    )
-    demo.add_argument(
-        "--output",
-        type=_parse_figure_path,
-        default="xarray-nd2-demo.png",
-        metavar="PNG",
-        help="where the figure is saved",
-    )
-    demo.set_defaults(run=_run_demo_command)
-
-
-def _run_demo_command(options: argparse.Namespace) -> int:
-    missing = [name for name in _DEMO_PACKAGES if find_spec(name) is None]
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    missing = [name for name in _CLI_PACKAGES if not _is_installed(name)]
     if missing:
-        return _print_failure(
-            f'the demo needs {", ".join(missing)}: pip install "xarray-nd2[demo]"'
-        )
-    from xarray_nd2.cli.demo.demo import run_demo
+        return _fail(f'this needs {", ".join(missing)}: pip install "xarray-nd2[cli]"', arguments)
+    from cyclopts import CycloptsError
 
-    run_demo(options.size_mb, options.workers, options.latency_ms / 1000, options.output)
-    return 0
+    from xarray_nd2.cli.app import command_names, new_app
+    from xarray_nd2.cli.failing import CommandError, UsageError
 
+    if not arguments:
+        message = f"give a command: {', '.join(command_names())} (see --help)"
+        return _fail(message, arguments, _USAGE_EXIT_CODE)
 
-def _print_failure(message: str, code: int = 1) -> int:
-    """Print a message to the standard error; gives back the exit code."""
-    print(f"xarray-nd2: {message}", file=sys.stderr)
-    return code
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"xarray-nd2: warning: {safe_line(str(message), arguments)}", file=sys.stderr)
 
-
-def _whole_number_parser(least: int, most: int) -> Callable[[str], int]:
-    """Make a parser of whole numbers from `least` to `most`."""
-
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number from {least} to {most}, not {text!r}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = show_warning
+            code = new_app()(
+                arguments, exit_on_error=False, print_error=False, result_action="return_value"
             )
-        return int(text)
+            sys.stdout.flush()
+    except (CycloptsError, UsageError) as error:
+        message = safe_line(str(error), arguments).rstrip(".")
+        return _fail(f"{message} (see --help)", arguments, _USAGE_EXIT_CODE)
+    except KeyboardInterrupt:
+        message = "interrupted; everything it had started is stopped and removed"
+        return _fail(message, arguments, _INTERRUPTED_EXIT_CODE)
+    except BrokenPipeError:  # whoever reads the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE_EXIT_CODE
+    except MemoryError:
+        return _fail("not enough memory", arguments)
+    except (CommandError, OSError, ValueError, NotImplementedError) as error:
+        return _fail(str(error), arguments)
+    except Exception as error:  # noqa: BLE001  (a traceback could hold secrets)
+        return _fail(f"{type(error).__name__}: {error}", arguments)
+    return code if isinstance(code, int) else 0
 
-    return parse
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # hidden in sys.modules
+        return False
 
 
-def _parse_figure_path(text: str) -> Path:
-    """Path that ends in .png, in a folder that exists; for argparse."""
-    path = Path(text)
-    if path.suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"must end in .png, not {text!r}")
-    if not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
-    return path
+def _fail(message: str, arguments: Sequence[str], code: int = _FAILURE_EXIT_CODE) -> int:
+    """Print a message to the standard error; gives back the exit code."""
+    print(f"xarray-nd2: {safe_line(message, arguments)}", file=sys.stderr)
+    return code

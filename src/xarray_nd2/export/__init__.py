@@ -1,4 +1,4 @@
-"""Images of ND2 files in other formats, written piece by piece."""
+"""ND2 files written in open formats, piece by piece, from wherever they are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xarray_nd2.export.ome_tiff import to_ome_tiff
+    from xarray_nd2.export.ome_zarr import OmeZarrExport, to_ome_zarr
 
-__all__ = ["to_ome_tiff"]
+__all__ = ["OmeZarrExport", "to_ome_tiff", "to_ome_zarr"]
 
-_MODULE_OF_NAME = {"to_ome_tiff": "ome_tiff"}
+_MODULE_OF_NAME = {
+    "OmeZarrExport": "ome_zarr",
+    "to_ome_tiff": "ome_tiff",
+    "to_ome_zarr": "ome_zarr",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
 import fsspec.asyn
+import fsspec.config
 import fsspec.utils
 from fsspec.implementations.dirfs import DirFileSystem
 
@@ -197,6 +198,8 @@ def _with_connections(url: str, storage_options: Mapping[str, Any]) -> dict[str,
         scheme in ("s3", "s3a")
         and _full_name(fsspec.get_filesystem_class(scheme)) == _S3_FILESYSTEM
     ):
+        # What the environment sets counts as well, which an option given here would replace.
+        options = fsspec.config.apply_config(fsspec.get_filesystem_class(scheme), options)
         ours = {"max_pool_connections": MAX_CONCURRENCY, "retries": {"total_max_attempts": 1}}
         options["config_kwargs"] = ours | options.get("config_kwargs", {})
     return options

@@ -69,6 +69,8 @@ class Process:
     recorders : mapping of str to Recorder
         Of the traces that are on, by their names; see `start_recording`. It is replaced and never
         changed, so that it can be gone through at any time.
+    stuck_locks : set
+        Locks between processes that were waited for in vain, and are not waited for again.
     session_traces : mapping
         For each session of aiohttp what sees requests that it sends anew.
     token : str
@@ -88,6 +90,7 @@ class Process:
         self.maps = KeptMaps()
         self.mounts: dict[str, Mount] = {}
         self.recorders: Mapping[str, Recorder] = {}
+        self.stuck_locks: set[Hashable] = set()
         self.session_traces: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.token = uuid.uuid4().hex
         self.warned_of: set[str] = set()

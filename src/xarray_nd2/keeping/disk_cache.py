@@ -3,13 +3,14 @@
 Each frame is one file, `<folder>/nd2-frames/<name of the object>/<where it lies in the object>`. It is
 written under another name and renamed when it is complete, and it is never written to after that, so
 that whoever reads it needs no lock. How many bytes there are stands in one small file; what adds to it
-holds a lock, and deletes what was used longest ago before there are more than the limit.
+holds a lock, and deletes what was used longest ago before there are more than the limit. What is being
+written counts in full from the beginning, and is not deleted.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -25,13 +26,12 @@ from xarray_nd2.io.process import this_process
 from xarray_nd2.read.frame_file import are_sound, frame_file_parts, header_bytes, read_checksums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from io import FileIO
 
     from numpy.typing import NDArray
 
     from xarray_nd2.format.layout import ImageShape
-    from xarray_nd2.io.source import ByteSource
 
 DEFAULT_DISK_CACHE_BYTES: Final = 64 * 1024**3
 """Bytes in a folder unless the user says otherwise."""
@@ -40,50 +40,16 @@ _FRAMES_FOLDER: Final = "nd2-frames"  # all that is ever deleted is in there
 _LOCK_NAME: Final = "lock"
 _TOTAL_NAME: Final = "total-bytes"
 _UNFINISHED_PREFIX: Final = "unfinished-"
-_UNFINISHED_KEPT_SECONDS: Final = 3600.0  # then whoever wrote it is gone
+_UNFINISHED_KEPT_SECONDS: Final = 120.0  # then whoever wrote it is gone, or writes it again
 _LOCK_SECONDS: Final = 30.0
 _LOCK_POLL_SECONDS: Final = 0.005
 _USE_NOTED_SECONDS: Final = 60.0  # a file used again within it keeps its time
 _ROOM_MADE: Final = (
     0.1  # share of the limit that is freed at a time, so that folders are listed seldom
 )
-
-# Options of a filesystem that say which store it is. All others, credentials above all, do not.
-_LOCATING_OPTIONS: Final = frozenset(
-    {"endpoint_url", "account_name", "account_host", "host", "port", "share", "project", "base_url"}
-    | {"target_protocol", "fo", "path", "root"}
-)
-
-
-def object_name(source: ByteSource, decoding: object) -> str:
-    """Name for one version of an object, decoded in one way; the same in all processes.
-
-    Of the options of its filesystem only those that say which store it is matter, so the name stays
-    the same with other credentials, and holds none.
-
-    Parameters
-    ----------
-    source : ByteSource
-        The opened object.
-    decoding : object
-        By its `repr`, how the bytes of frames become pixels.
-    """
-    assert source.facts is not None
-    target = source.target
-    options: Mapping[str, Any] = source.storage_options
-    if isinstance(target, tuple):
-        options = target[0].storage_options
-    version = (source.facts.size, source.facts.version)
-    told = repr((source.name, sorted(_locating(options)), version, decoding))
-    return hashlib.sha256(told.encode()).hexdigest()[:40]
-
-
-def _locating(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in options.items():
-        if isinstance(value, dict):
-            yield from _locating(value)
-        elif key in _LOCATING_OPTIONS and isinstance(value, (str, int)):
-            yield key, str(value)
+_NOT_KEPT: Final = (OSError, Timeout, NotImplementedError)  # the last of a disk without locks
+_OBJECT_FOLDER: Final = re.compile(r"[0-9a-f]{40}")
+_FRAME_NAME: Final = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -112,10 +78,14 @@ class DiskCache:
         ------
         TypeError
             `folder` is no path.
+        ValueError
+            No folder can have such a name.
         """
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError(f"cache_dir must be a path, not {type(folder).__name__}")
         path = os.fspath(folder)
+        if "\0" in path:
+            raise ValueError(f"cache_dir must be a path, not {path!r}")
         # It stays the same folder in a process that is elsewhere, but for who has another home.
         return cls(path if path.startswith("~") else str(Path(path).absolute()), limit_bytes)
 
@@ -123,9 +93,13 @@ class DiskCache:
         """Whether a frame of an image of such a shape is small enough to be kept."""
         return _file_bytes(frame) <= self.limit_bytes
 
-    def has(self, name: str, offset: int) -> bool:
-        """Whether there is a frame; it may be damaged, or deleted in the next moment."""
-        return self._path(name, offset).exists()
+    def missing(self, name: str, offsets: Iterable[int]) -> list[int]:
+        """Those frames that are not there; others may be damaged, or deleted in the next moment."""
+        try:
+            folder = str(self._root / name)
+        except OSError:
+            return list(offsets)
+        return [at for at in offsets if not os.path.exists(f"{folder}/{at}")]  # noqa: PTH110
 
     @contextmanager
     def opened(self, name: str, offset: int, frame: ImageShape) -> Iterator[FrameFile | None]:
@@ -140,8 +114,8 @@ class DiskCache:
         frame : ImageShape
             Of the image.
         """
-        path = self._path(name, offset)
         try:
+            path = self._path(name, offset)
             file = path.open("rb", buffering=0)
         except OSError:
             yield None
@@ -151,42 +125,47 @@ class DiskCache:
 
     def put(self, name: str, offset: int, pixels: NDArray[Any]) -> Exception | None:
         """Keep a frame of an object, an array of shape (C, Y, X, S); returns why it is not kept."""
-        path = self._path(name, offset)
         header, rows = frame_file_parts(pixels)
-        try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._make_room(len(header) + len(rows))
+        for last_try in (False, True):
             try:
-                _write_whole(path, header, rows)
-            except FileNotFoundError:  # another process has deleted the folder, which was empty
-                _write_whole(path, header, rows)
-        except (OSError, Timeout) as error:
-            return error
+                path = self._path(name, offset)
+                unfinished = self._reserved(path, len(header) + len(rows))
+                if unfinished:
+                    self._write_whole(path, unfinished, header, rows)
+                break
+            except _NOT_KEPT as error:
+                # The folder may be deleted at any time, and is then made anew.
+                if last_try or not isinstance(error, FileNotFoundError):
+                    return error
         return None
 
     def warn_once(self, error: Exception) -> None:
         """Warn in this process, once of each folder, that frames are not kept."""
         process, what = this_process(), f"disk cache {self.folder}"
-        if what not in process.warned_of:
+        with process.reading_frames.holding(what):
+            known = what in process.warned_of
             process.warned_of.add(what)
+        if not known:
             warn_user(f"frames are not kept in {self.folder}: {error}; reading goes on without it")
 
     @property
     def _root(self) -> Path:
-        return Path(self.folder).expanduser() / _FRAMES_FOLDER
+        try:
+            return Path(self.folder).expanduser() / _FRAMES_FOLDER
+        except RuntimeError as error:  # who reads has no home, or there is no such user
+            raise OSError(str(error)) from None
 
     def _path(self, name: str, offset: int) -> Path:
         return self._root / name / str(offset)
 
-    def _make_room(self, size: int) -> None:
-        """Count so many bytes more, and delete what was used longest ago if they are too many."""
+    def _reserved(self, path: Path, size: int) -> Path | None:
+        """An unfinished file of so many bytes to write a frame to; None if there is no room.
+
+        It is counted, and has its size from the beginning, so that whoever counts anew finds it.
+        """
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         counter = self._root / _TOTAL_NAME
-        # The lock between processes is waited for by trying again and again, one thread at a time.
-        turn = this_process().reading_frames.holding(("disk cache", str(self._root)))
-        with (
-            turn,
-            FileLock(self._root / _LOCK_NAME, _LOCK_SECONDS, poll_interval=_LOCK_POLL_SECONDS),
-        ):
+        with self._locked():
             try:
                 total = int(counter.read_text())
             except (OSError, ValueError):
@@ -194,24 +173,76 @@ class DiskCache:
             if total + size > self.limit_bytes:
                 spare = int(_ROOM_MADE * self.limit_bytes)
                 total = self._delete_oldest(max(0, self.limit_bytes - size - spare))
-            counter.write_text(str(total + size))
+            has_room = total + size <= self.limit_bytes  # not where it is all being written to
+            counter.write_text(str(total + size if has_room else total))
+            if not has_room:
+                return None
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor, unfinished = tempfile.mkstemp(prefix=_UNFINISHED_PREFIX, dir=path.parent)
+            with open(descriptor, "wb") as file:  # noqa: PTH123  (of a descriptor)
+                file.truncate(size)
+        return Path(unfinished)
+
+    def _write_whole(self, path: Path, unfinished: Path, *parts: bytes | memoryview) -> None:
+        """Write a file that nobody sees before it is complete."""
+        try:
+            with unfinished.open("r+b", buffering=0) as file:
+                for part in parts:
+                    view = memoryview(part)
+                    while view:
+                        view = view[file.write(view) :]
+            with self._locked():  # or who counts at this moment might see neither name
+                unfinished.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the folder.
+
+        Who holds it may have been stopped. After a wait in vain this process does not wait for it
+        again, until it finds it free.
+        """
+        process, key = this_process(), ("disk cache", str(self._root))
+        # The lock between processes is waited for by trying again and again, one thread at a time.
+        with process.reading_frames.holding(key):
+            seconds = 0.0 if key in process.stuck_locks else _LOCK_SECONDS
+            lock = FileLock(self._root / _LOCK_NAME, seconds, poll_interval=_LOCK_POLL_SECONDS)
+            try:
+                lock.acquire()
+            except Timeout:
+                process.stuck_locks.add(key)
+                raise
+            process.stuck_locks.discard(key)
+            try:
+                yield
+            finally:
+                lock.release()
 
     def _delete_oldest(self, limit: int) -> int:
-        """Delete the frames used longest ago, down to so many bytes; returns how many are left."""
+        """Delete the frames used longest ago, down to so many bytes; returns how many are left.
+
+        Those left are of frames and of unfinished files, which others write to.
+        """
         kept: list[tuple[float, int, Path]] = []
+        total = 0
         now = time.time()
         for folder in _entries(self._root):
-            if not folder.is_dir(follow_symlinks=False):
+            if not (_OBJECT_FOLDER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False)):
                 continue
             for entry in _entries(folder.path):
                 with suppress(OSError):  # another process has deleted it
-                    told = entry.stat(follow_symlinks=False)
-                    left_behind = now - told.st_mtime > _UNFINISHED_KEPT_SECONDS
-                    if entry.name.startswith(_UNFINISHED_PREFIX) and left_behind:
-                        Path(entry.path).unlink()
-                    else:
-                        kept.append((told.st_mtime, told.st_size, Path(entry.path)))
-        total = sum(size for _, size, _ in kept)
+                    told, path = entry.stat(follow_symlinks=False), Path(entry.path)
+                    if entry.name.startswith(_UNFINISHED_PREFIX):
+                        if abs(now - told.st_mtime) > _UNFINISHED_KEPT_SECONDS:
+                            path.unlink()
+                        else:
+                            total += told.st_size
+                    elif _FRAME_NAME.fullmatch(entry.name):
+                        total += told.st_size
+                        kept.append((told.st_mtime, told.st_size, path))
         for _, size, path in sorted(kept):
             if total <= limit:
                 break
@@ -264,8 +295,9 @@ def _frame_file(file: FileIO, path: Path, frame: ImageShape) -> FrameFile | None
         told = os.fstat(file.fileno())
         if told.st_size != _file_bytes(frame):
             return None
-        if time.time() - told.st_mtime > _USE_NOTED_SECONDS:
-            os.utime(path)
+        if abs(time.time() - told.st_mtime) > _USE_NOTED_SECONDS:
+            with suppress(OSError):  # it can be read all the same
+                os.utime(path)
         checksums = read_checksums(file.read(header_bytes(frame.height)) or b"", frame.height)
     except OSError:
         return None
@@ -281,23 +313,6 @@ def _read_into(file: FileIO, at: int, view: memoryview) -> bool:
             return False
         view = view[read:]
     return True
-
-
-def _write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file that nobody sees before it is complete."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(prefix=_UNFINISHED_PREFIX, dir=path.parent)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  (of a descriptor)
-            for part in parts:
-                view = memoryview(part)
-                while view:
-                    view = view[file.write(view) :]
-        Path(unfinished).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(unfinished).unlink()
-        raise
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:

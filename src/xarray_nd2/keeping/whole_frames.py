@@ -12,7 +12,7 @@ import numpy as np
 
 from xarray_nd2.format.layout import MISSING_OFFSET
 from xarray_nd2.io.process import this_process
-from xarray_nd2.keeping.disk_cache import DiskCache, object_name
+from xarray_nd2.keeping.object_name import object_name
 from xarray_nd2.read.kept_frames import copy_from_frames, copy_tile, extent
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from xarray_nd2.format.layout import FrameLayout
     from xarray_nd2.io.source import ByteSource
+    from xarray_nd2.keeping.disk_cache import DiskCache
     from xarray_nd2.read.plan import ReadPlan
 
     Pixels = NDArray[Any]
@@ -99,7 +100,7 @@ class WholeFrames:
         if self._memory_bytes:
             offsets = this_process().kept_frames.missing(self._file, offsets)
         if self._disk:
-            offsets = [at for at in offsets if not self._disk.has(self._name, at)]
+            offsets = self._disk.missing(self._name, offsets)
         return [self._frames[at] for at in offsets]
 
     def parts(self, frames: list[int]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from xarray_nd2.errors import ND2UnsupportedError
 from xarray_nd2.ome.channels import INSTRUMENT_ID, channel_fields, instrument, objective_settings
 from xarray_nd2.ome.planes import Frames, clock_start, planes_of_image
 from xarray_nd2.ome.plates import plates
-from xarray_nd2.ome.values import along, known, positive, spacing, xml_text
+from xarray_nd2.ome.values import along, known, pixel_size_um, spacing, xml_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,6 @@ _PIXEL_TYPES: Final = {
     "float32": "float",
     "float64": "double",
 }
-_SAME_SIZE_TOLERANCE: Final = 1e-6  # of labels that are rounded
 
 
 def ome_metadata(target: Any, storage_options: Mapping[str, Any] | None = None) -> ome_types.OME:
@@ -158,21 +157,11 @@ def _pixel_fields(dataset: xr.Dataset, frames: Frames) -> dict[str, Any]:
         size_t=image.sizes.get("T", 1),
         significant_bits=bits if has_bits else None,
         interleaved=True if samples > 1 else None,
-        physical_size_x=_pixel_size_um(dataset, "X"),
-        physical_size_y=_pixel_size_um(dataset, "Y"),
+        physical_size_x=pixel_size_um(dataset, "X"),
+        physical_size_y=pixel_size_um(dataset, "Y"),
         physical_size_z=spacing(dataset, "Z", "µm"),
         time_increment=spacing(dataset, "T", "s"),
     )
-
-
-def _pixel_size_um(dataset: xr.Dataset, dim: str) -> float | None:
-    """Height or width of a pixel: as the file has it, or as the labels of a crop say."""
-    sizes = dataset["image"].attrs.get("pixel_size_um")
-    told = positive(sizes["YX".index(dim)]) if isinstance(sizes, list) else None
-    labelled = spacing(dataset, dim, "µm")
-    if told is None or labelled is None:
-        return told or labelled
-    return told if abs(labelled / told - 1) < _SAME_SIZE_TOLERANCE else labelled
 
 
 def _names(dataset: xr.Dataset, sizes: dict[str, int]) -> list[str]:

@@ -15,6 +15,7 @@ _ILLEGAL_IN_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000
 _LARGEST_FLOAT: Final = float(np.finfo(np.float32).max)  # the schema's numbers have 32 bits
 _SMALLEST_FLOAT: Final = float(np.finfo(np.float32).tiny)
 _LABEL_DECIMALS: Final = 9  # that labels are rounded to
+_SAME_SIZE_TOLERANCE: Final = 1e-6  # of labels that are rounded
 _MAX_ROUNDING: Final = 2e-9  # of the distance of two labels
 
 
@@ -61,3 +62,13 @@ def spacing(dataset: xr.Dataset, dim: str, unit: str) -> float | None:
     if not np.allclose(np.diff(labels), step, rtol=1e-6, atol=_MAX_ROUNDING):
         return None
     return positive(round(abs(step), _LABEL_DECIMALS) or abs(step))
+
+
+def pixel_size_um(dataset: xr.Dataset, dim: str) -> float | None:
+    """Height or width of a pixel: as the file has it, or as the labels of a crop say."""
+    sizes = dataset["image"].attrs.get("pixel_size_um")
+    told = positive(sizes["YX".index(dim)]) if isinstance(sizes, list) else None
+    labelled = spacing(dataset, dim, "µm")
+    if told is None or labelled is None:
+        return told or labelled
+    return told if abs(labelled / told - 1) < _SAME_SIZE_TOLERANCE else labelled

@@ -7,9 +7,10 @@ and returns what it holds. Groups that are read together take each step in one r
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xarray_nd2.errors import ND2FormatError, ND2UnsupportedError
+from xarray_nd2.metadata.group import Group
 from xarray_nd2.open.events import EVENT_CHUNKS, read_events
 from xarray_nd2.open.levels import embedded_levels, read_level
 from xarray_nd2.open.masks import LAYERS_CHUNK, TILED_LAYERS_CHUNK, read_masks
@@ -19,9 +20,10 @@ from xarray_nd2.open.rois import ROIS_CHUNK, read_rois
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from xarray_nd2.metadata.group import Group
     from xarray_nd2.open.opening import OpenedFile
     from xarray_nd2.open.steps import Steps
+
+_RECORDED_GROUP: Final = "recorded"
 
 
 def read_groups(
@@ -69,6 +71,22 @@ def read_groups(
     return {name: found[name] for name in order if name in found}
 
 
+def group_names(opened: OpenedFile) -> list[str]:
+    """Names of the groups that can be read, without the values of recorded columns.
+
+    Raises
+    ------
+    ND2SourceError
+        The file cannot be read.
+    """
+    possible = list(_possible_groups(opened))
+    # The values of the columns grow with the number of frames. The map tells that there are some.
+    found = read_groups(opened, set(possible) - {_RECORDED_GROUP})
+    return [
+        name for name in possible if name == _RECORDED_GROUP or isinstance(found.get(name), Group)
+    ]
+
+
 def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Steps[Group | None]]]:
     """How each group is read of which the map has a chunk, in the order in which they are shown.
 
@@ -76,7 +94,7 @@ def _possible_groups(opened: OpenedFile) -> dict[str, Callable[[OpenedFile], Ste
     """
     possible: dict[str, Callable[[OpenedFile], Steps[Group | None]]] = {}
     if COLUMNS_CHUNK in opened.chunk_map.chunks:
-        possible["recorded"] = read_recorded
+        possible[_RECORDED_GROUP] = read_recorded
     if EVENT_CHUNKS & opened.chunk_map.chunks.keys():
         possible["events"] = read_events
     if ROIS_CHUNK in opened.chunk_map.chunks:

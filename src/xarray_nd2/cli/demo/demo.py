@@ -7,12 +7,14 @@ counts what it sends. The workers are processes, which read the windows themselv
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 _BUCKET_NAME, _OBJECT_KEY = "microscope", "run42.nd2"
 _OBJECT_URL = f"s3://{_BUCKET_NAME}/{_OBJECT_KEY}"
 _THREADS_PER_WORKER = 2
+_FORK_METHOD = "forkserver"
+_WORKER_PACKAGES = ("distributed", "nd2", "s3fs", "aiobotocore.session", "xarray_nd2.backend")
 _SLOW_LINK_BITS_PER_SECOND = 100e6
 
 
@@ -83,6 +87,7 @@ def run_demo(megabytes: float, workers: int, latency_seconds: float, output: Pat
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xarray-nd2-demo-")))
         stack.enter_context(_environment_without_settings(folder))
+        _begin_to_load_packages()
         with _timed_step(console, f"Writing a file of {sample.stack_count} stacks of images"):
             sample.write(folder / _OBJECT_KEY)
         with _timed_step(
@@ -234,7 +239,10 @@ def _dask_client(workers: int, folder: Path) -> Iterator[Client]:
         # Interrupted requests end in errors that nobody waits for.
         stack.callback(asyncio_log.setLevel, asyncio_log.level)
         asyncio_log.setLevel(logging.CRITICAL)
-        stack.enter_context(dask.config.set(temporary_directory=str(folder)))
+        settings = {"temporary_directory": str(folder)}
+        if _FORK_METHOD in multiprocessing.get_all_start_methods():
+            settings["distributed.worker.multiprocessing-method"] = _FORK_METHOD
+        stack.enter_context(dask.config.set(settings))
         with _ignoring_interrupts():  # by the workers, for good: they inherit it
             cluster = stack.enter_context(
                 LocalCluster(
@@ -245,6 +253,17 @@ def _dask_client(workers: int, folder: Path) -> Iterator[Client]:
                 )
             )
         yield stack.enter_context(Client(cluster))
+
+
+def _begin_to_load_packages() -> None:
+    """Load what workers need in a process that they are forked from, so that it is loaded once.
+
+    It goes on while the file is written. Where there is no such process each worker loads for itself.
+    """
+    if _FORK_METHOD in multiprocessing.get_all_start_methods():
+        multiprocessing.get_context(_FORK_METHOD).set_forkserver_preload(list(_WORKER_PACKAGES))
+        with _ignoring_interrupts():
+            forkserver.ensure_running()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The command ``doctor``: what matters for reading a file from here."""
