@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sphinx.errors import SphinxError
 
 import xarray_nd2
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "xarray-nd2"
 author = "The xarray-nd2 developers"
@@ -38,3 +45,20 @@ default_role = "literal"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+
+
+def setup(app: Sphinx) -> None:
+    """Have the build fail where a page shows a picture that is not there.
+
+    The front page shows one that a notebook made. It is among the files of the build only because
+    the notebook shows it as well, and Sphinx does not look.
+    """
+    app.connect("build-finished", _check_pictures)
+
+
+def _check_pictures(app: Sphinx, exception: Exception | None) -> None:
+    if exception is None and app.builder.format == "html":
+        for page in Path(app.outdir).rglob("*.html"):
+            for source in re.findall(r'<img[^>]* src="([^":]+)"', page.read_text("utf-8")):
+                if not (page.parent / source).is_file():
+                    raise SphinxError(f"{page.name} shows {source}, which is not there")
