@@ -41,7 +41,8 @@ HOST = "https://data.example.org"
 # Dask's usual port may be taken by another program of this machine.
 CLIENT, CLIENT_ANYWHERE = "Client(n_workers", "Client(dashboard_address=':0', n_workers"
 # What a fence may say; an unknown word would be a block that nobody runs.
-OTHER_BLOCKS = {"bash", "text", "{eval-rst}", "{toctree}"}
+# The code of {code-block} needs packages that the tests do not have; its page says how it was checked.
+OTHER_BLOCKS = {"bash", "text", "{code-block}", "{eval-rst}", "{glue}", "{toctree}"}
 # Packages that the blocks of a document need and that not every Python has, and why not.
 NEEDED_PACKAGES = {
     "virtual.md": ("virtualizarr", "needs VirtualiZarr, and so Python 3.12 or later"),
