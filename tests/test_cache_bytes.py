@@ -269,7 +269,7 @@ def test_missing_frames(folder: Path, http: RangeServer, pixels: NDArray[np.uint
     with pytest.warns(UserWarning, match="cannot be read"):
         strict = opened(http, path, missing_frames="raise")
     for look in (strict, strict.isel(T=[0, 1])):
-        with pytest.raises(ND2FormatError, match="not in the file, the first of them number 1"):
+        with pytest.raises(ND2FormatError, match="not in the file, the first of them frame 1"):
             look.load()
         with pytest.raises(ND2FormatError, match="not in the file"):
             explain(look)

@@ -142,3 +142,14 @@ def test_one_value_of_points(run: Path) -> None:
     value = lazy.isel(POINTS).isel(roi=1, y=0, T=2, C=0)
     assert value.ndim == 0
     assert value.item() == expected.isel(POINTS).isel(roi=1, y=0, T=2, C=0).item()
+
+
+def test_points_of_an_empty_selection(run: Path) -> None:
+    points = {dim: xr.DataArray([1, 0], dims="roi") for dim in ("T", "X")}
+    of_none = {dim: xr.DataArray(np.zeros(0, int), dims="roi") for dim in ("T", "X")}
+    lazy, expected = (image.drop_vars(list(image.coords)) for image in both_images(run))
+    for key in (points, of_none):
+        for empty in (np.zeros(0, int), slice(0, 0)):
+            found = lazy.transpose("Y", "X", "T", "C").isel(Y=empty).isel(key)
+            wanted = expected.transpose("Y", "X", "T", "C").isel(Y=empty).isel(key)
+            xr.testing.assert_equal(found, wanted)

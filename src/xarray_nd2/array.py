@@ -175,9 +175,10 @@ class ND2BackendArray(ReadOnDemand):
             )
             plan.check(self.source.size)
             if len(plan.missing) and self.missing_frames == "raise":
+                first = self.layout.name_of(int(selection.frames[plan.missing[0]]))
                 raise ND2FormatError(
                     f"{len(plan.missing)} of the frames asked for are not in the file, the first "
-                    f"of them number {selection.frames[plan.missing[0]]}"
+                    f"of them {first}"
                 )
         return plan
 

@@ -92,7 +92,7 @@ class LazyPoints(LazilyVectorizedIndexedArray):
             part[
                 tuple(
                     along
-                    if length > 1 or size == 1
+                    if length != 1 or size == 1
                     else np.zeros_like(along, shape=(1,) * along.ndim)
                     for along, length, size in zip(index, part.shape, shape, strict=True)
                 )

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from tests.contract.test_fuzz import check, examined
-from tests.damage import examine
+from tests.damage import examine, without_last_codestream
 from xarray_nd2 import ND2FormatError, ND2UnsupportedError
 from xarray_nd2.testing import write_legacy_nd2
 
@@ -159,17 +159,34 @@ def test_two_frames_at_one_place(sound: bytes, tmp_path: Path) -> None:
 
 
 def test_frames_lost_at_the_end(sound: bytes, tmp_path: Path) -> None:
-    data = bytearray(sound)
-    location, count = map_of(sound)
-    codestreams = [i for i in range(count) if sound[location + 4 + 16 * i :].startswith(b"jp2c")]
-    at = location + 4 + 16 * codestreams[-1]
-    data[at : at + 4] = b"free"
-    with pytest.warns(UserWarning, match="1 of 16 frames are not in the file"):
-        ds = xr.open_dataset(_put(tmp_path, bytes(data)))
+    path = _put(tmp_path, without_last_codestream(sound))
+    which = "15 codestreams of 8 frames, and the picture has 2 planes: .* do not tell"
+    with (
+        pytest.warns(UserWarning, match=which),
+        pytest.warns(UserWarning, match="1 of 16 frames are not in the file"),
+    ):
+        ds = xr.open_dataset(path)
     assert ds.frame_valid.dims == ("T", "Z", "C")
     assert (~ds.frame_valid.values).ravel().nonzero()[0].tolist() == [15]
     assert not ds.image[-1, -1, -1].values.any()
     np.testing.assert_array_equal(ds.image[-1, -1, 0].values, PIXELS[-1, -1, 0])
+    with pytest.warns(UserWarning, match=which), pytest.warns(UserWarning, match="cannot be read"):
+        image = xr.open_dataset(path, missing_frames="raise").image
+    with pytest.raises(ND2FormatError, match="the first of them channel 1 of frame 7"):
+        image[-1].load()
+
+
+def test_frames_that_are_not_described(sound: bytes, tmp_path: Path) -> None:
+    """Of eight frames one has a description: its planes are the channels, not all codestreams."""
+    data = bytearray(sound)
+    for tag in (b"xml VIMD", b"xml VCAL"):
+        at = data.index(tag, map_of(sound)[0])
+        while (at := data.find(tag, at + 1)) >= 0:
+            data[at : at + 4] = b"free"
+            data[at + 4 : at + 8] = b"LOST"
+    with pytest.warns(UserWarning, match="16 codestreams of 1 frames"):
+        image = xr.open_dataset(_put(tmp_path, bytes(data))).image
+    np.testing.assert_array_equal(image.values, PIXELS)
 
 
 def test_components_that_are_not_known(sound: bytes, tmp_path: Path) -> None:

@@ -24,10 +24,20 @@ import yaozarrs
 import zarr
 
 from tests.conftest import ROOT, corpus_files
+from tests.damage import without_last_codestream
 from tests.variants import VARIANTS
 from xarray_nd2.errors import ND2FormatError
 from xarray_nd2.export import to_ome_zarr
-from xarray_nd2.testing import Channel, MaskLayer, Outline, Plate, Roi, Well, write_nd2
+from xarray_nd2.testing import (
+    Channel,
+    MaskLayer,
+    Outline,
+    Plate,
+    Roi,
+    Well,
+    write_legacy_nd2,
+    write_nd2,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,6 +262,38 @@ def test_missing_frames_are_noted(tmp_path: Path) -> None:
     assert np.flatnonzero(~frames.frame_valid).tolist() == [3, 6]
     with pytest.raises(ND2FormatError, match="not in the file"):
         to_ome_zarr(path, tmp_path / "other.zarr", missing_frames="raise")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("legacy", {"t": 1, "z": 1, "c": 1}), ("legacy-rgb", {"t": 1})]
+)
+def test_a_channel_that_is_missing_is_noted(
+    name: str, place: dict[str, int], tmp_path: Path
+) -> None:
+    path = VARIANTS[name].write(tmp_path / "run.nd2")
+    path.write_bytes(without_last_codestream(path.read_bytes()))
+    to_ome_zarr(path, tmp_path / "out.zarr")
+    images = xr.open_dataset(path, engine="nd2").image.sizes.get("P", 1)
+    last = "" if images == 1 else str(images - 1)
+    noted = group_at(str(tmp_path / "out.zarr" / last)).attrs["xarray_nd2"]["missing_frames"]
+    assert noted == {"count": 1, "read_as": "zeros", "frames": [place]}
+    frames = pd.read_csv(tmp_path / "out.zarr" / last / "tables" / "frames" / "table.csv")
+    assert frames.frame_valid.tolist() == [True] * (len(frames) - 1) + [False]
+
+
+@pytest.mark.parametrize("chunks", [{}, {"y": 100, "x": 100}])
+def test_each_codestream_is_fetched_once(
+    chunks: dict[str, int], folder: Path, http: RangeServer, tmp_path: Path
+) -> None:
+    data = np.random.default_rng(2).integers(0, 4000, (3, 2, 2, 300, 400), np.uint16)
+    write_legacy_nd2(folder / "codestreams-once.nd2", data, "TZCYX")
+    dataset = xr.open_dataset(http.url("codestreams-once.nd2"), engine="nd2", chunks={})
+    stored = (folder / "codestreams-once.nd2").read_bytes().index(b"xml ") - 4  # behind the pixels
+    http.log.clear()
+    to_ome_zarr(dataset, tmp_path / "out.zarr", chunks=chunks)
+    assert http.log.bytes <= stored
+    found = group_at(str(tmp_path / "out.zarr"))["0"][:]
+    np.testing.assert_array_equal(found, data.transpose(0, 2, 1, 3, 4))
 
 
 def test_each_frame_is_fetched_once(folder: Path, http: RangeServer, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import xarray as xr
 
 import xarray_nd2
 from tests.conftest import corpus_directory, corpus_files
+from tests.damage import without_last_codestream
 from tests.metadata.damaged import variants
 from tests.metadata.test_damaged_metadata import FILES, written
 from tests.ome.documents import cases, check, checked, valid
@@ -25,7 +26,7 @@ from xarray_nd2 import (
     ND2UnsupportedError,
     ome_metadata,
 )
-from xarray_nd2.testing import Channel, Plate, RangeServer, write_nd2
+from xarray_nd2.testing import Channel, Plate, RangeServer, write_legacy_nd2, write_nd2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,6 +196,18 @@ def test_frames_that_are_not_in_the_file() -> None:
     write_nd2(file, np.ones((4, 5, 6), "u2"), "TYX", missing=[1, 3])
     with pytest.warns(UserWarning, match="2 of 4 frames are not in the file"):
         ome_metadata(file)
+
+
+def test_a_channel_that_is_not_in_the_file() -> None:
+    """Of legacy files a frame may lack one of its channels."""
+    file = io.BytesIO()
+    channels = [Channel("a", exposure=20.0), Channel("b", exposure=30.0)]
+    pixels = np.ones((3, 2, 5, 6), "u2")
+    write_legacy_nd2(file, pixels, "TCYX", channels=channels, timestamps=[0, 1, 2])
+    ome, _ = checked(io.BytesIO(without_last_codestream(file.getvalue())))
+    planes = ome.images[0].pixels.planes
+    assert [plane.delta_t for plane in planes] == [0, 0, 1, 1, 2, None]
+    assert [plane.exposure_time for plane in planes] == [0.02, 0.03] * 2 + [0.02, None]
 
 
 def test_dates_and_texts() -> None:

@@ -159,7 +159,9 @@ class ExportLayout:
         valid = dataset["frame_valid"].isel(
             {d: i for d, i in self.images.steps[image].items() if d in dataset["frame_valid"].dims}
         )
-        dims = [dim for dim in ("T", "Z") if dim in valid.dims]
+        if "S" in dataset["image"].dims and "C" in valid.dims:
+            valid = valid.all("C")  # the axis c is of all samples of all channels
+        dims = [dim for dim in ("T", "Z", "C") if dim in valid.dims]
         places = np.argwhere(~valid.transpose(*dims).values)
         if not len(places):
             return {}

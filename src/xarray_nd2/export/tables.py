@@ -66,6 +66,9 @@ def table_documents(
 def _columns_of_frames(dataset: xr.Dataset, recorded: xr.Dataset | None) -> xr.Dataset:
     """What is known of each frame: its labels, and what was recorded of it."""
     loops = {dim for dim in dataset["image"].dims if dim not in ("C", "Y", "X", "S")}
+    if "frame_valid" in dataset.coords and "C" in dataset["frame_valid"].dims:
+        # A frame is there if all of its channels are.
+        dataset = dataset.assign_coords(frame_valid=dataset["frame_valid"].all("C"))
     columns: dict[str, Any] = {
         str(name): (dataset[name].dims, dataset[name].values)
         for name in (*sorted(map(str, loops & set(dataset.coords))), *_LABELS_OF_FRAMES)

@@ -33,7 +33,7 @@ class Frames:
     seconds, x_um, y_um, z_um : ndarray of float64 or None
         Of each frame, of shape (images, frames of an image).
     valid : ndarray of bool or None
-        Whether the file has them, of the same shape.
+        Whether the file has them, of shape (images, frames of an image, channels).
     exposures_s : list of float or None
         Of each channel.
     """
@@ -55,6 +55,8 @@ class Frames:
         planes = {dim: size for dim, size in loops.items() if dim in _PLANE_DIMS}
         images = {dim: size for dim, size in loops.items() if dim not in planes}
 
+        exposures = exposures_s(dataset)
+
         def values(name: str) -> NDArray[Any] | None:
             found = along(dataset, name, images | planes)
             # Where loops over points are nested, it is not known how their places combine.
@@ -62,6 +64,8 @@ class Frames:
                 return None
             return found.reshape(math.prod(images.values()), -1)
 
+        # Of legacy files a frame may lack one channel.
+        valid = along(dataset, "frame_valid", images | planes | {"C": len(exposures)})
         return cls(
             images,
             planes,
@@ -69,8 +73,10 @@ class Frames:
             x_um=values("stage_x"),
             y_um=values("stage_y"),
             z_um=values("stage_z"),
-            valid=values("frame_valid"),
-            exposures_s=exposures_s(dataset),
+            valid=None
+            if valid is None
+            else valid.reshape(math.prod(images.values()), -1, len(exposures)),
+            exposures_s=exposures,
         )
 
     @property
@@ -114,14 +120,12 @@ def planes_of_image(frames: Frames, image: int) -> list[model.Plane]:
             if position is not None:
                 fields[name] = position
                 fields[f"{name}_unit"] = UnitsLength.MICROMETER
-        valid = frames.valid is None or bool(frames.valid[image, frame])
         seconds = None if frames.seconds is None else number(frames.seconds[image, frame])
-        if valid and seconds is not None:
-            fields["delta_t"] = seconds
-        planes += [
-            Plane(the_c=channel, **fields, **(exposure if valid else {}))
-            for channel, exposure in enumerate(exposures)
-        ]
+        times = {} if seconds is None else {"delta_t": seconds}
+        for channel, exposure in enumerate(exposures):
+            valid = frames.valid is None or frames.valid[image, frame, channel]
+            taken = times | exposure if valid else {}
+            planes.append(Plane(the_c=channel, **fields, **taken))
     return planes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,21 +114,20 @@ def open_legacy(reader: FileReader, oddities: Oddities) -> LegacyFile:
     picture = Branch(frames[0] if frames else None, "picture", oddities)
     if not frames:
         oddities.note(f"there is no box {_FRAME_TAG.decode()}")
-    channels = _channel_count(picture, len(streams), count, oddities)
+    description = description_of(single[b"TINF"].values())
+    told = told_dimensions(description)
+    channels = _channel_count(picture, len(streams), count, told, oddities)
     samples = _samples(reader, opening, picture, channels, header)
     numbers = np.arange(-(-len(streams) // channels))
     largest = int((boxes.stops - boxes.offsets)[streams].max(initial=1))
     stored = StoredFrames(reader.size, min(largest, reader.size), numbers)
-    description = description_of(single[b"TINF"].values())
     attributes = legacy_attributes(header, channels * samples, len(numbers), single[b"ARTT"])
     records = Records(
         LEGACY_VERSION,
         Branch(attributes, "attributes", oddities),
         picture,
         Branch({"TextInfoItem_5": description}, "texts", oddities),
-        legacy_experiment(
-            single[b"AIM1"] or single[b"AIMD"], told_dimensions(description), len(numbers), oddities
-        ),
+        legacy_experiment(single[b"AIM1"] or single[b"AIMD"], told, len(numbers), oddities),
         Components(channels, samples),
         "jpeg2000",
     )
@@ -192,16 +192,27 @@ def _picture(reader: FileReader, boxes: BoxMap, number: int, oddities: Oddities)
     return legacy_picture(_content(reader, boxes, number, oddities))
 
 
-def _channel_count(picture: Branch, streams: int, described: int, oddities: Oddities) -> int:
-    """Channels, each with a codestream for each frame: by the planes, if that fits the frames."""
+def _channel_count(
+    picture: Branch,
+    streams: int,
+    described: int,
+    told: list[tuple[str, int]],
+    oddities: Oddities,
+) -> int:
+    """Channels, each with a codestream for each frame: by the planes, if that fits the frames.
+
+    These are as many as have boxes, of which some may be lost, or as the description tells.
+    """
     planes = len(picture.below("sPicturePlanes").below("sPlaneNew").values)
     by_frames = streams // described if described and streams % described == 0 else 0
-    if planes and (planes == by_frames or not by_frames):
-        return min(planes, streams)
-    if planes and by_frames:
+    if planes and described and planes * described != streams:
         oddities.note(
-            f"there are {streams} codestreams of {described} frames, and the picture has {planes} planes"
+            f"there are {streams} codestreams of {described} frames, and the picture has {planes} "
+            "planes: codestreams are taken in their order, since they do not tell what they are of"
         )
+    by_text = bool(told) and planes * math.prod(size for _, size in told) == streams
+    if planes and (planes == by_frames or not by_frames or by_text):
+        return min(planes, streams)
     return by_frames or 1
 
 
