@@ -130,6 +130,12 @@ def test_usage_errors(
     assert not list(tmp_path.iterdir())
 
 
+def test_options_of_the_destination_are_not_shown(run_file: Path, capsys: Output) -> None:
+    for option in ("--destination-option=secret=hushhush", "-Osecret=hushhush"):
+        told = refused(capsys, "export", str(run_file), "x.zarr", option, "--levels=hushhush")
+        assert "hushhush" not in told
+
+
 def test_what_is_there_stays(run_file: Path, tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "run.ome.zarr").mkdir()
     (tmp_path / "run.ome.zarr" / "thesis.txt").write_text("mine")
@@ -139,7 +145,8 @@ def test_what_is_there_stays(run_file: Path, tmp_path: Path, capsys: Output) -> 
         assert "overwrite" in message
     assert (tmp_path / "run.ome.tif").read_text() == "mine"
     printed(capsys, "export", str(run_file), str(tmp_path / "run.ome.tif"), "--overwrite")
-    assert tifffile.TiffFile(tmp_path / "run.ome.tif").is_ome
+    with tifffile.TiffFile(tmp_path / "run.ome.tif") as file:
+        assert file.is_ome
 
 
 @pytest.mark.parametrize("name", ["zarr", "tifffile"])
