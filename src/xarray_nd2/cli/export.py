@@ -199,7 +199,7 @@ def _progress(unit: str) -> Iterator[Any]:
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task(unit)
+        shown = bar.add_task(unit, total=None)  # until the file is open
         yield lambda done, count: bar.update(shown, completed=done, total=count)
 
 
