@@ -168,6 +168,21 @@ def test_progress_on_a_terminal(name: str, run_file: Path, tmp_path: Path) -> No
     assert b"\x1b" not in result
 
 
+def test_what_is_interrupted_goes_on(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xarray_nd2.export.ome_zarr.run_tasks", interrupt)
+    arguments = ("export", str(run_file), str(tmp_path / "run.ome.zarr"))
+    assert "the same command goes on" in refused(capsys, *arguments, code=130)
+    assert "without --overwrite goes on" in refused(capsys, *arguments, "--overwrite", code=130)
+    monkeypatch.undo()
+    printed(capsys, *arguments)
+    assert "ome" in zarr.open_group(tmp_path / "run.ome.zarr", mode="r").attrs
+
+
 def test_what_is_there_stays(run_file: Path, tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "run.ome.zarr").mkdir()
     (tmp_path / "run.ome.zarr" / "thesis.txt").write_text("mine")

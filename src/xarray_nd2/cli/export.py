@@ -137,6 +137,7 @@ def export(
             )
             told: dict[str, Any] = {"destination": str(path), "bytes": path.stat().st_size}
         else:
+            stack.enter_context(_told_of_the_rest(overwrite))
             client = stack.enter_context(_client(scheduler))
             found = to_ome_zarr(
                 **source,
@@ -179,6 +180,17 @@ def _client(scheduler: str) -> Iterator[Any]:
 
     with Client(scheduler, set_as_default=False) as client:
         yield client
+
+
+@contextmanager
+def _told_of_the_rest(overwrite: bool) -> Iterator[None]:
+    """Tell who interrupts an OME-Zarr that what is written stays."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        same = "the same command without --overwrite" if overwrite else "the same command"
+        message = f"interrupted; what is written stays, and {same} goes on from there"
+        raise KeyboardInterrupt(message) from None
 
 
 @contextmanager
