@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -16,6 +20,7 @@ from distributed import LocalCluster
 from tests.cli.test_commands import Output, printed, refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -130,6 +135,54 @@ def test_usage_errors(
     assert not list(tmp_path.iterdir())
 
 
+def test_options_of_the_destination_are_not_shown(run_file: Path, capsys: Output) -> None:
+    for option in ("--destination-option=secret=hushhush", "-Osecret=hushhush"):
+        told = refused(capsys, "export", str(run_file), "x.zarr", option, "--levels=hushhush")
+        assert "hushhush" not in told
+
+
+def read_until_closed(terminal: int) -> Iterator[bytes]:
+    with contextlib.suppress(OSError):  # how Linux tells that the other end was closed
+        while part := os.read(terminal, 2**16):
+            yield part
+
+
+@pytest.mark.parametrize("name", ["run.ome.zarr", "run.ome.tif"])
+def test_progress_on_a_terminal(name: str, run_file: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "xarray_nd2.cli", "export", str(run_file)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(
+        [*command, str(tmp_path / name)], stdout=subprocess.PIPE, stderr=end, env=environment
+    ) as process:
+        os.close(end)
+        # Read as it comes, since a terminal that nobody reads holds up who writes to it.
+        shown = b"".join(read_until_closed(terminal)).decode()
+        result, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "0/?" in shown, "it is not known how much there is before the file is open"
+    assert "/100" not in shown
+    assert b"written" in result
+    assert b"\x1b" not in result
+
+
+def test_what_is_interrupted_goes_on(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xarray_nd2.export.ome_zarr.run_tasks", interrupt)
+    arguments = ("export", str(run_file), str(tmp_path / "run.ome.zarr"))
+    assert "the same command goes on" in refused(capsys, *arguments, code=130)
+    assert "without --overwrite goes on" in refused(capsys, *arguments, "--overwrite", code=130)
+    monkeypatch.undo()
+    printed(capsys, *arguments)
+    assert "ome" in zarr.open_group(tmp_path / "run.ome.zarr", mode="r").attrs
+
+
 def test_what_is_there_stays(run_file: Path, tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "run.ome.zarr").mkdir()
     (tmp_path / "run.ome.zarr" / "thesis.txt").write_text("mine")
@@ -139,7 +192,8 @@ def test_what_is_there_stays(run_file: Path, tmp_path: Path, capsys: Output) -> 
         assert "overwrite" in message
     assert (tmp_path / "run.ome.tif").read_text() == "mine"
     printed(capsys, "export", str(run_file), str(tmp_path / "run.ome.tif"), "--overwrite")
-    assert tifffile.TiffFile(tmp_path / "run.ome.tif").is_ome
+    with tifffile.TiffFile(tmp_path / "run.ome.tif") as file:
+        assert file.is_ome
 
 
 @pytest.mark.parametrize("name", ["zarr", "tifffile"])

@@ -481,6 +481,29 @@ def test_bad_arguments(message: str, kind: Any, options: dict[str, Any], frame: 
     assert [each.name for each in frame.parent.iterdir()] == ["frame.nd2"]
 
 
+def test_what_is_no_place_for_a_file(frame: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none: there is no such folder"):
+        to_ome_tiff(frame, tmp_path / "none" / "run.tif")
+    folder = tmp_path / "folder.tif"
+    folder.mkdir()
+    frames: list[int] = []
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        to_ome_tiff(frame, folder, overwrite=True, progress=lambda done, _: frames.append(done))
+    assert not frames, "it fails before anything is read"
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_overwriting_does_not_replace_the_source(chunks: Any, frame: Path, tmp_path: Path) -> None:
+    source = tmp_path / "really-nd2.tif"
+    source.write_bytes(frame.read_bytes())
+    (tmp_path / "link.tif").symlink_to(source)
+    opened = xr.open_dataset(source, engine="nd2", chunks=chunks)
+    for given in (source, f"file://{source}", tmp_path / "link.tif", opened.isel(Y=slice(2))):
+        with pytest.raises(FileExistsError, match="is the source"):
+            to_ome_tiff(given, source, overwrite=True)
+    assert source.read_bytes() == frame.read_bytes()
+
+
 def test_bad_sources(frame: Path, tmp_path: Path) -> None:
     dataset = xr.open_dataset(frame, engine="nd2")
     out = tmp_path / "run.tif"

@@ -397,6 +397,63 @@ def test_another_source_and_other_settings_are_refused(tmp_path: Path) -> None:
     assert (other / "thesis.txt").read_text() == "all of it"
 
 
+def test_overwriting_does_not_remove_the_source(tmp_path: Path, s3: S3Server) -> None:
+    write_nd2(tmp_path / "a.nd2", np.ones((2, 8, 8), "u2"), "TYX")
+    root = tmp_path / "out.zarr"
+    to_ome_zarr(tmp_path / "a.nd2", root)
+    inside = (root / "kept").with_suffix(".nd2")
+    inside.write_bytes((tmp_path / "a.nd2").read_bytes())
+    (tmp_path / "link.nd2").symlink_to(inside)
+    for source in (inside, f"file://{inside}", tmp_path / "link.nd2"):
+        with pytest.raises(FileExistsError, match="holds the source"):
+            to_ome_zarr(source, root, overwrite=True)
+    options = s3.storage_options
+    given: dict[str, Any] = {"storage_options": options, "destination_options": options}
+    s3.upload(tmp_path / "a.nd2", "bucket", "held.zarr/a.nd2")
+    s3.upload(root / "zarr.json", "bucket", "held.zarr/zarr.json")
+    with pytest.raises(FileExistsError, match="holds the source"):
+        to_ome_zarr("s3://bucket/held.zarr/a.nd2", "s3://bucket/held.zarr", overwrite=True, **given)
+    xr.open_dataset(inside, engine="nd2").close()
+
+
+def test_a_local_file_is_the_same_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, root = tmp_path / "a é.nd2", tmp_path / "out.zarr"
+    write_nd2(path, np.ones((2, 8, 8), "u2"), "TYX")
+    to_ome_zarr(path, root)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a é.nd2", str(path), f"file://{path}"):
+        assert to_ome_zarr(name, root).tasks_to_do == 0
+
+
+def test_sources_that_cannot_be_exported(tmp_path: Path) -> None:
+    path = tmp_path / "a.nd2"
+    write_nd2(path, np.ones((2, 8, 8), "u2"), "TYX")
+    dataset = xr.open_dataset(path, engine="nd2")
+    with pytest.raises(ValueError, match="nothing is selected along T and X"):
+        to_ome_zarr(dataset.isel(T=slice(0, 0), X=slice(0, 0)), tmp_path / "out.zarr")
+    with pytest.raises(ValueError, match="names no folder"):
+        to_ome_zarr(path, "", overwrite=True)
+    fsspec.filesystem("memory").pipe_file("/of-one-process.nd2", path.read_bytes())
+    with pytest.raises(ValueError, match="source is in the memory of this process"):
+        to_ome_zarr("memory://of-one-process.nd2", tmp_path / "out.zarr", scheduler="processes")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_masks_are_not_left_out_silently(tmp_path: Path) -> None:
+    path = tmp_path / "a.nd2"
+    masks = [MaskLayer("cells", np.ones((2, 8, 8), "u4"))]
+    write_nd2(path, np.ones((2, 8, 8), "u2"), "TYX", masks=masks)
+    tree = xr.open_datatree(path, engine="nd2", chunks={})
+    with pytest.warns(UserWarning, match="masks are left out of the export: .*dask"):
+        assert to_ome_zarr(tree, tmp_path / "dask.zarr").layers == ()
+    tree = xr.open_datatree(path, engine="nd2")
+    tree["image"] = xr.DataTree(tree["image"].to_dataset().isel(T=slice(1)))
+    with pytest.warns(UserWarning, match="masks are left out of the export: .*loops"):
+        assert to_ome_zarr(tree, tmp_path / "cropped.zarr").layers == ()
+
+
 def test_a_changed_source_is_refused(tmp_path: Path) -> None:
     path, root = tmp_path / "a.nd2", tmp_path / "out.zarr"
     for value in (1, 2):
@@ -419,6 +476,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, http: RangeServer, folder: Path)
     assert plan.pixel_bytes == data.nbytes * 5 // 4
     assert plan.bytes_to_read >= data.nbytes
     assert plan.requests >= 3
+    assert to_ome_zarr(folder / "dry.nd2", tmp_path / "out.zarr", dry_run=True).requests == 0
 
 
 def test_progress_and_schedulers(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def export(
             )
             told: dict[str, Any] = {"destination": str(path), "bytes": path.stat().st_size}
         else:
+            stack.enter_context(_told_of_the_rest(overwrite))
             client = stack.enter_context(_client(scheduler))
             found = to_ome_zarr(
                 **source,
@@ -182,6 +183,17 @@ def _client(scheduler: str) -> Iterator[Any]:
 
 
 @contextmanager
+def _told_of_the_rest(overwrite: bool) -> Iterator[None]:
+    """Tell who interrupts an OME-Zarr that what is written stays."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        same = "the same command without --overwrite" if overwrite else "the same command"
+        message = f"interrupted; what is written stays, and {same} goes on from there"
+        raise KeyboardInterrupt(message) from None
+
+
+@contextmanager
 def _progress(unit: str) -> Iterator[Any]:
     """A function that shows on a terminal how far an export is; None where there is no terminal."""
     from rich.console import Console
@@ -199,7 +211,7 @@ def _progress(unit: str) -> Iterator[Any]:
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task(unit)
+        shown = bar.add_task(unit, total=None)  # until the file is open
         yield lambda done, count: bar.update(shown, completed=done, total=count)
 
 

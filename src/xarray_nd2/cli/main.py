@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CycloptsError, UsageError) as error:
         message = safe_line(str(error), arguments).rstrip(".")
         return _fail(f"{message} (see --help)", arguments, _USAGE_EXIT_CODE)
-    except KeyboardInterrupt:
-        message = "interrupted; everything it had started is stopped and removed"
+    except KeyboardInterrupt as error:
+        message = str(error) or "interrupted; everything it had started is stopped and removed"
         return _fail(message, arguments, _INTERRUPTED_EXIT_CODE)
     except BrokenPipeError:  # whoever reads the output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,8 +38,9 @@ def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Names and values of all that looks like an option of a store, and URLs under no name."""
     for argument in arguments:
         # Also of one that is glued to its flag, such as -osecret=hush or --option=secret=hush.
-        name, _, value = argument.removeprefix("--option=").partition("=")
-        yield ("", argument) if "://" in name else (name, value.strip('"'))
+        option = argument.removeprefix("--option=").removeprefix("--destination-option=")
+        name, _, value = option.partition("=")
+        yield ("", option) if "://" in name else (name, value.strip('"'))
 
 
 def _settings() -> Mapping[str, Any]:

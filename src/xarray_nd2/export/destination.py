@@ -62,6 +62,8 @@ class Destination:
         if not isinstance(target, (str, os.PathLike)):
             raise TypeError(f"expected a path or a URL to write to, not {type(target).__name__}")
         url, given = os.fspath(target), dict(options or {})
+        if not url:
+            raise ValueError("the destination is an empty text, which names no folder to write to")
         name = public_url(url)
         with _clear_errors(name, url, given, "connecting"):
             filesystem, root = url_to_fs(url, **given)

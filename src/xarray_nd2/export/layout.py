@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -273,6 +274,8 @@ def _mask_stacks(
     loops = {dim for dim in source.dataset["image"].dims if dim not in ("C", "S")}
     same = {d: mask.sizes.get(d) for d in loops} == {d: source.dataset.sizes[d] for d in loops}
     if not same or mask.chunks is not None:
+        why = "were opened with dask" if same else "do not have the loops and size of the image"
+        warnings.warn(f"masks are left out of the export: they {why}", UserWarning, stacklevel=2)
         return (), []
     sizes = {axis: size for axis, size in image_sizes.items() if axis != "c"}
     pyramid = plan_pyramid(sizes, mask.dtype.itemsize, level_count, chunks, {}, splits_rows=False)

@@ -88,7 +88,9 @@ def to_ome_tiff(
     Raises
     ------
     FileExistsError
-        There is such a file, and `overwrite` is not set.
+        There is such a file, and `overwrite` is not set, or it is the source.
+    FileNotFoundError, IsADirectoryError
+        The folder to write to is not there, or the destination is a folder.
     ImportError
         tifffile is missing, or imagecodecs where it is needed; ``pip install 'xarray-nd2[export]'``.
     ND2UnsupportedError
@@ -114,6 +116,7 @@ def to_ome_tiff(
         raise FileExistsError(f"{path} is there; overwrite=True replaces it")
     dataset = _image_dataset(source, storage_options)
     image = dataset["image"].variable
+    _check_is_not_source(path, dataset)
     plane_format.check_size(image.sizes["Y"], image.sizes["X"])
 
     loop_sizes = {str(dim): n for dim, n in image.sizes.items() if dim not in _FRAME_DIMS}
@@ -161,7 +164,20 @@ def _local_destination(destination: str | os.PathLike[str]) -> Path:
     path = Path(local_path(name)).absolute()
     if path.suffix.lower() not in _FILE_ENDINGS:
         raise ValueError(f"{path.name} does not end in {' or '.join(_FILE_ENDINGS)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: there is no such folder to write to")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, and is not replaced by a file")
     return path
+
+
+def _check_is_not_source(path: Path, dataset: xr.Dataset) -> None:
+    """Raise FileExistsError if the file that would be replaced is the one that is read."""
+    source = dataset.encoding.get("source")
+    if isinstance(source, str) and is_local(source) and path.exists():
+        opened = Path(local_path(source))
+        if opened.exists() and path.samefile(opened):
+            raise FileExistsError(f"{path} is the source, and is not replaced")
 
 
 def _image_dataset(source: Any, storage_options: Mapping[str, Any] | None) -> xr.Dataset:

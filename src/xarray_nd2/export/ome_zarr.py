@@ -146,7 +146,8 @@ def to_ome_zarr(
     Warns
     -----
     UserWarning
-        As when opening the file.
+        As when opening the file. Also where masks are left out, which were opened with dask or do
+        not have the loops and the size of the image.
 
     Raises
     ------
@@ -161,18 +162,16 @@ def to_ome_zarr(
     """
     _check_scheduler(scheduler, max_workers)
     target = Destination.of(destination, destination_options)
-    if not target.is_shared_by_processes and scheduler != "threads":
-        raise ValueError(
-            f"{target.name} is in the memory of this process: take scheduler='threads'"
-        )
+    _check_shared(target.name, target.is_shared_by_processes, scheduler)
     opened = ExportSource.of(source, storage_options, missing_frames)
+    _check_shared("the source", opened.is_shared_by_processes, scheduler)
     layout = plan_layout(opened, target, levels, chunks or {}, shards or {}, compressors)
     record = {"source": opened.identity(), "settings": layout.settings()}
     begun = False
     if not target.is_empty():
         before = None if overwrite else begun_record(target)
         if overwrite:
-            check_may_be_removed(target)
+            check_may_be_removed(target, opened)
         elif before is None:
             raise FileExistsError(
                 f"{target.name}: is not empty, and no export that could be continued; "
@@ -213,6 +212,11 @@ def _check_scheduler(scheduler: Any, max_workers: int | None) -> None:
         raise TypeError(f"scheduler must be a distributed.Client, not {type(scheduler).__name__}")
     if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
         raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
+
+
+def _check_shared(name: str, is_shared: bool, scheduler: Any) -> None:
+    if not is_shared and scheduler != "threads":
+        raise ValueError(f"{name} is in the memory of this process: take scheduler='threads'")
 
 
 def _run(
@@ -293,7 +297,8 @@ def _cost(layout: ExportLayout, to_do: int) -> tuple[int, int, bool]:
             if found is not None and found[1] is not None and lazy.size:
                 cost = found[0].read_cost(found[1])
                 nbytes += cost.bytes_fetched
-                requests += cost.requests
+                # Files on disks of this machine have no latency, and take no requests.
+                requests += cost.requests if found[0].source.link.latency else 0
     share = count * to_do / layout.task_count / len(numbers)
     exact = len(numbers) == count and to_do == layout.task_count
     return round(nbytes * share), round(requests * share), exact

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xarray_nd2.export.destination import Destination
+    from xarray_nd2.export.source import ExportSource
     from xarray_nd2.export.write_shards import Export
 
 ROOT_DOCUMENT: Final = "zarr.json"
@@ -63,8 +64,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_VALUES else f"{text[:_SHOWN_VALUES]}…"
 
 
-def check_may_be_removed(destination: Destination) -> None:
-    """Refuse to overwrite what is no Zarr: a folder that was named by mistake.
+def check_may_be_removed(destination: Destination, source: ExportSource) -> None:
+    """Refuse to overwrite what is no Zarr: a folder that was named by mistake; or holds the source.
 
     Raises
     ------
@@ -76,6 +77,8 @@ def check_may_be_removed(destination: Destination) -> None:
         raise FileExistsError(
             f"{destination.name}: what is there is no Zarr, and is not overwritten; remove it first"
         )
+    if source.is_in(destination):
+        raise FileExistsError(f"{destination.name}: holds the source, and is not overwritten")
 
 
 class ExistingShards(Mapping[tuple[int, int], set[str]]):

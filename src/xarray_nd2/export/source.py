@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from fsspec.implementations.local import LocalFileSystem
 from xarray.core import indexing
 
 from xarray_nd2.array import ND2BackendArray
 from xarray_nd2.backend import ND2BackendEntrypoint
 from xarray_nd2.dask.selected import selection_of
+from xarray_nd2.io.urls import is_local, local_path
 from xarray_nd2.lazy_chain import find_read_on_demand
 from xarray_nd2.read.spacing import as_slice
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xarray_nd2.datasets import MissingFrames
+    from xarray_nd2.export.destination import Destination
 
 _NO_LAZY_IMAGE = "is no lazy image of an ND2 file, or more than a selection of one"
 
@@ -75,8 +79,7 @@ class ExportSource:
         dataset = groups.pop("image", None)
         if dataset is None or "image" not in dataset.data_vars:
             raise ValueError("there is no variable 'image' to export")
-        if not {"Y", "X"} <= set(dataset["image"].dims):
-            raise ValueError("the image has no axes Y and X")
+        _check_sizes(dataset["image"])
         pixels = _lazily(dataset["image"])
         found = find_read_on_demand(pixels)
         if found is None or not isinstance(found[0], ND2BackendArray):
@@ -102,16 +105,43 @@ class ExportSource:
             labels.update(str(name).encode())
             labels.update(np.ascontiguousarray(coordinate.values).tobytes())
         return {
-            "url": self.array.source.name,
+            "url": self._url,
             "size_bytes": self.array.source.size,
             "version": None if facts is None else facts.version,
             "labels_sha256": labels.hexdigest(),
         }
 
+    def is_in(self, destination: Destination) -> bool:
+        """Whether the file is at the destination or below it, so that both would be removed."""
+        if isinstance(destination.filesystem, LocalFileSystem):
+            if not is_local(self._url):
+                return False
+            return Path(self._url).resolve().is_relative_to(Path(destination.root).resolve())
+        folder = destination.name.rstrip("/")
+        return self._url == folder or self._url.startswith(f"{folder}/")
+
+    @property
+    def is_shared_by_processes(self) -> bool:
+        """Whether other processes can read the file."""
+        return not self._url.startswith("memory:")
+
+    @property
+    def _url(self) -> str:
+        """Without secrets, and of a local file its path however it was given."""
+        name = self.array.source.name
+        return local_path(name) if is_local(name) else name
+
     @property
     def splits_rows(self) -> bool:
         """Whether rows of a frame can be read alone."""
         return self.array.layout.compression == "none"
+
+
+def _check_sizes(image: xr.DataArray) -> None:
+    if not {"Y", "X"} <= set(image.dims):
+        raise ValueError("the image has no axes Y and X")
+    if empty := [str(dim) for dim, size in image.sizes.items() if not size]:
+        raise ValueError(f"nothing is selected along {' and '.join(empty)}")
 
 
 def _lazily(image: xr.DataArray) -> xr.Variable:
