@@ -108,6 +108,15 @@ def check_figure(path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal to a group of processes")
 def test_demo_cleans_up_when_interrupted(tmp_path: Path, environment: dict[str, str]) -> None:
+    # What a shell starts in the background ignores it, and hands that down.
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        check_interrupting(tmp_path, environment)
+    finally:
+        signal.signal(signal.SIGINT, kept)
+
+
+def check_interrupting(tmp_path: Path, environment: dict[str, str]) -> None:
     with subprocess.Popen(
         [*DEMO_COMMAND, "--output", str(tmp_path / "cell.png")],
         env=environment,
