@@ -250,7 +250,7 @@ def test_missing_frames_can_raise(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="cannot be read"):
         ds = xr.open_dataset(path, missing_frames="raise")
     assert ds.image.isel(T=0).load().any()
-    with pytest.raises(ValueError, match="run.nd2: 1 of the frames .* number 3"):
+    with pytest.raises(ValueError, match="run.nd2: 1 of the frames .* frame 3"):
         ds.image.isel(T=1).load()
 
 
