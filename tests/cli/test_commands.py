@@ -162,7 +162,7 @@ def test_preview_of_colour_is_as_it_is(tmp_path: Path, capsys: Output) -> None:
 
 def test_preview_uses_an_embedded_level(tmp_path: Path, http: RangeServer, capsys: Output) -> None:
     rows, columns = np.ogrid[:2200, :2200]
-    write_nd2(tmp_path / "cli-levels.nd2", (rows + columns).astype(np.uint16), "YX", levels=1)
+    write_nd2(tmp_path / "levels.nd2", (rows + columns).astype(np.uint16), "YX", levels=1)
     http.put("cli-levels.nd2", (tmp_path / "levels.nd2").read_bytes())
     arguments = (http.url("cli-levels.nd2"), str(tmp_path / "levels.png"), "--width", "500")
     assert "embedded level 1" in printed(capsys, "preview", *arguments)
