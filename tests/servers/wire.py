@@ -58,19 +58,21 @@ class Wire:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
-        with suppress(OSError, asyncio.CancelledError):
-            if self.delay:
-                await asyncio.sleep(2 * self.delay)  # the handshake of TCP
-            back, forth = await asyncio.open_connection("127.0.0.1", self._to)
-            try:
-                await asyncio.gather(
-                    self._forward(reader, forth, asked=True),
-                    self._forward(back, writer, asked=False),
-                )
-            finally:
-                forth.transport.abort()
-        writer.transport.abort()
-        self._tasks.discard(task)
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                if self.delay:
+                    await asyncio.sleep(2 * self.delay)  # the handshake of TCP
+                back, forth = await asyncio.open_connection("127.0.0.1", self._to)
+                try:
+                    await asyncio.gather(
+                        self._forward(reader, forth, asked=True),
+                        self._forward(back, writer, asked=False),
+                    )
+                finally:
+                    forth.transport.abort()
+        finally:
+            writer.transport.abort()
+            self._tasks.discard(task)
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, asked: bool
@@ -125,7 +127,10 @@ def wire(to: int) -> Iterator[Wire]:
 
     async def close() -> None:
         server.close()
-        await made._cut()
+        # What was accepted a moment ago becomes a connection only now.
+        for _ in range(3):
+            await made._cut()
+            await asyncio.sleep(0.01)
 
     server = asyncio.run_coroutine_threadsafe(listen(), loop).result()
     made.port = server.sockets[0].getsockname()[1]
