@@ -28,16 +28,14 @@ from xarray_nd2.io.urls import looks_like_nd2
 from xarray_nd2.keeping.disk_cache import DEFAULT_DISK_CACHE_BYTES, DiskCache
 from xarray_nd2.keeping.whole_frames import Keeping
 from xarray_nd2.memory import keep_in_memory
-from xarray_nd2.open.groups import read_groups
+from xarray_nd2.open.groups import IMAGE_GROUP, read_group, read_groups
 from xarray_nd2.open.opening import open_nd2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from xarray_nd2.metadata.group import Group
     from xarray_nd2.open.opening import OpenedFile
 
-IMAGE_GROUP: Final = "image"
 ROOT_GROUP: Final = ""
 
 
@@ -172,7 +170,8 @@ class ND2BackendEntrypoint(BackendEntrypoint):
         elif name == ROOT_GROUP:
             dataset = root_dataset(opened, options)
         else:
-            found = _read_group(opened, name)
+            with named_errors(opened.source.name):
+                found = read_group(opened, name)
             dataset = group_dataset(opened, options, name, found, beside_image=False)
         return _without(dataset, drop_variables)
 
@@ -338,26 +337,6 @@ def _group_name(group: str | None) -> str:
     if not isinstance(group, (str, type(None))):
         raise TypeError(f"group must be a name, not {type(group).__name__}")
     return IMAGE_GROUP if group is None else group.strip("/")
-
-
-def _read_group(opened: OpenedFile, name: str) -> Group:
-    """Read a group beside the image.
-
-    Raises
-    ------
-    ND2FormatError
-        The file has no such group, or it is damaged.
-    ND2UnsupportedError
-        It cannot be decoded.
-    """
-    with named_errors(opened.source.name):
-        found = read_groups(opened, [name]).get(name)
-        if found is None:
-            there = ", ".join([IMAGE_GROUP, *read_groups(opened)])
-            raise ND2FormatError(f"there is no group {name!r}; the file has: {there}")
-        if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
-            raise found
-    return found
 
 
 def _without(dataset: xr.Dataset, variables: str | Iterable[str] | None) -> xr.Dataset:

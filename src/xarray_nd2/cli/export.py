@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from xarray_nd2.cli.extras import missing_packages
 from xarray_nd2.cli.failing import CommandError, UsageError
 from xarray_nd2.cli.options import (
     AsJSON,
@@ -113,7 +113,7 @@ def export(
         )
     source_options = parse_storage_options(option)
     written_to = parse_storage_options(destination_option, "-O")
-    missing = [name for name in _EXPORT_PACKAGES if find_spec(name) is None]
+    missing = missing_packages(_EXPORT_PACKAGES)
     if missing:
         raise CommandError(f'export needs {", ".join(missing)}: pip install "xarray-nd2[export]"')
     from xarray_nd2.cli.console import print_json, print_rows

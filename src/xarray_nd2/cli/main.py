@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from xarray_nd2.cli.extras import missing_packages
 from xarray_nd2.cli.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 1 for a failure, 2 for arguments that are wrong, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    missing = [name for name in _CLI_PACKAGES if not _is_installed(name)]
+    missing = missing_packages(_CLI_PACKAGES)
     if missing:
         return _fail(f'this needs {", ".join(missing)}: pip install "xarray-nd2[cli]"', arguments)
     from cyclopts import CycloptsError
@@ -74,13 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  (a traceback could hold secrets)
         return _fail(f"{type(error).__name__}: {error}", arguments)
     return code if isinstance(code, int) else 0
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ValueError:  # hidden in sys.modules
-        return False
 
 
 def _fail(message: str, arguments: Sequence[str], code: int = _FAILURE_EXIT_CODE) -> int:

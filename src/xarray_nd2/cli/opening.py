@@ -11,7 +11,7 @@ from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import MAX_CONCURRENCY
 from xarray_nd2.io.source import ByteSource
 from xarray_nd2.metadata.group import Group
-from xarray_nd2.open.groups import group_names, read_groups
+from xarray_nd2.open.groups import IMAGE_GROUP, group_names, read_groups
 from xarray_nd2.open.levels import embedded_levels
 from xarray_nd2.open.opening import open_nd2
 from xarray_nd2.traces import trace
@@ -87,7 +87,7 @@ class CommandFile:
     def group_names(self) -> list[str]:
         """Names of the groups, the image first."""
         with named_errors(self.name):
-            return ["image", *group_names(self.opened)]
+            return [IMAGE_GROUP, *group_names(self.opened)]
 
     @cached_property
     def level_names(self) -> list[str]:

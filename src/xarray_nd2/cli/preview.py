@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path  # noqa: TC003  (cyclopts reads the annotations)
 from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
+from xarray_nd2.cli.extras import missing_packages
 from xarray_nd2.cli.failing import CommandError, UsageError
 from xarray_nd2.cli.options import (
     IndexSelections,
@@ -66,7 +66,7 @@ def preview(
     if not output.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {str(output.parent)!r}")
     options = parse_storage_options(option)
-    if find_spec("PIL") is None:
+    if missing_packages(["PIL"]):
         raise CommandError('preview needs pillow: pip install "xarray-nd2[preview]"')
     from xarray_nd2.cli.console import in_bytes, in_requests, in_seconds, print_rows
     from xarray_nd2.cli.picture import compose

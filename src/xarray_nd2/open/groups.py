@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from xarray_nd2.open.opening import OpenedFile
     from xarray_nd2.open.steps import Steps
 
+IMAGE_GROUP: Final = "image"
+"""Name of the image among the groups."""
+
 _RECORDED_GROUP: Final = "recorded"
 
 
@@ -69,6 +72,27 @@ def read_groups(
             del running[name]
         opened.reader.prefetch(needed)
     return {name: found[name] for name in order if name in found}
+
+
+def read_group(opened: OpenedFile, name: str) -> Group:
+    """Read one group beside the image.
+
+    Raises
+    ------
+    ND2FormatError
+        The file has no such group, or it is damaged.
+    ND2UnsupportedError
+        It cannot be decoded.
+    ND2SourceError
+        The file cannot be read.
+    """
+    found = read_groups(opened, [name]).get(name)
+    if found is None:
+        there = ", ".join([IMAGE_GROUP, *read_groups(opened)])
+        raise ND2FormatError(f"there is no group {name!r}; the file has: {there}")
+    if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
+        raise found
+    return found
 
 
 def group_names(opened: OpenedFile) -> list[str]:

@@ -19,7 +19,7 @@ from xarray_nd2.format.mask_planes import MaskPlanes
 from xarray_nd2.guard import warn_user
 from xarray_nd2.io.failures import named_errors
 from xarray_nd2.io.process import MAX_CONCURRENCY
-from xarray_nd2.open.groups import read_groups
+from xarray_nd2.open.groups import IMAGE_GROUP, read_group, read_groups
 from xarray_nd2.open.opening import open_nd2
 from xarray_nd2.virtual.arrays import arrays_in_memory, referenced_array
 from xarray_nd2.virtual.chunks import pixel_chunks
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from xarray_nd2.metadata.group import Group
     from xarray_nd2.open.opening import OpenedFile
 
-_IMAGE_GROUP: Final = "image"
 _ROOT_GROUP: Final = ""
 _READ_OPTIONS: Final = ReadOptions(None, MAX_CONCURRENCY, "zeros")
 
@@ -68,7 +67,7 @@ class ND2Parser:
     or a chunk is one row.
     """
 
-    def __init__(self, *, group: str = _IMAGE_GROUP, stored_order: bool = False) -> None:
+    def __init__(self, *, group: str = IMAGE_GROUP, stored_order: bool = False) -> None:
         if not isinstance(group, str):
             raise TypeError(f"group must be a name, not {type(group).__name__}")
         try:
@@ -124,15 +123,11 @@ class ND2Parser:
             return ManifestStore(self._group_of(opened, url), registry=registry)
 
     def _group_of(self, opened: OpenedFile, url: str) -> ManifestGroup:
-        if self.group == _IMAGE_GROUP:
+        if self.group == IMAGE_GROUP:
             return self._image(opened, url)
-        found = read_groups(opened, None if self.group == _ROOT_GROUP else [self.group])
         if self.group == _ROOT_GROUP:
-            return self._tree(opened, url, found)
-        if self.group not in found:
-            there = ", ".join([_IMAGE_GROUP, *read_groups(opened)])
-            raise ND2FormatError(f"there is no group {self.group!r}; the file has: {there}")
-        return self._beside_image(opened, url, self.group, found[self.group])
+            return self._tree(opened, url)
+        return self._beside_image(opened, url, self.group, read_group(opened, self.group))
 
     def _image(self, opened: OpenedFile, url: str) -> ManifestGroup:
         dataset = image_dataset(opened, _READ_OPTIONS)
@@ -143,12 +138,10 @@ class ND2Parser:
         opened: OpenedFile,
         url: str,
         name: str,
-        found: Group | ND2FormatError | ND2UnsupportedError,
+        found: Group,
         *,
         beside_image: bool = False,
     ) -> ManifestGroup:
-        if isinstance(found, (ND2FormatError, ND2UnsupportedError)):
-            raise found
         values = {key: each for key, (_, each, _) in found.variables.items()}
         if any(isinstance(each, MaskPlanes) for each in values.values()):
             raise ND2UnsupportedError(
@@ -160,17 +153,14 @@ class ND2Parser:
         layouts = {key: each for key, each in values.items() if isinstance(each, FrameLayout)}
         return self._manifest_group(opened, url, dataset, layouts)
 
-    def _tree(
-        self,
-        opened: OpenedFile,
-        url: str,
-        found: dict[str, Group | ND2FormatError | ND2UnsupportedError],
-    ) -> ManifestGroup:
+    def _tree(self, opened: OpenedFile, url: str) -> ManifestGroup:
         from virtualizarr.manifests import ManifestGroup
 
-        groups = {_IMAGE_GROUP: self._image(opened, url)}
-        for name, each in found.items():
+        groups = {IMAGE_GROUP: self._image(opened, url)}
+        for name, each in read_groups(opened).items():
             try:
+                if isinstance(each, (ND2FormatError, ND2UnsupportedError)):
+                    raise each
                 groups[name] = self._beside_image(opened, url, name, each, beside_image=True)
             except (ND2FormatError, ND2UnsupportedError) as error:
                 warn_user(f"{opened.source.name}: the group {name} is left out: {error.message}")

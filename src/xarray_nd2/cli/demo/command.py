@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from xarray_nd2.cli.extras import missing_packages
 from xarray_nd2.cli.failing import CommandError, UsageError
 
 _DEMO_PACKAGES: Final = ("flask", "matplotlib", "moto")
@@ -49,16 +49,9 @@ def demo(
         raise UsageError(f"--output must end in .png, not {output.name!r}")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"--output: there is no folder {str(output.parent)!r}")
-    missing = [name for name in _DEMO_PACKAGES if not _is_installed(name)]
+    missing = missing_packages(_DEMO_PACKAGES)
     if missing:
         raise CommandError(f'the demo needs {", ".join(missing)}: pip install "xarray-nd2[demo]"')
     from xarray_nd2.cli.demo.demo import run_demo
 
     run_demo(size_mb, workers, latency_ms / 1000, output)
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ValueError:  # hidden in sys.modules
-        return False
